@@ -165,7 +165,7 @@ class PDUReader:
         if 0 < left - value_length < PDV_HEADER_BYTES:
             raise RemoteProtocolError("stray bytes after the last presentation data value of a P-DATA-TF")
         self._pdu_left = left - value_length
-        stop = position + value_length
+        stop: int = position + value_length
         if stop <= end:
             if self._is_wanted:
                 indications.append(
