@@ -5,9 +5,16 @@ query keys are made (PS3.4 C.6.1 and C.6.2, PS3.18 10.6).
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
+from struct import Struct
 from typing import Final
+
+from pacs.dataset.charset import decode_text
+from pacs.dataset.scanner import ScannedDataSet
 
 
 class Level(Enum):
@@ -50,9 +57,8 @@ class Attribute:
 
 
 _P, _S, _E, _I = Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE
-_TEXT, _NAME, _UID, _DATE, _TIME, _NUMBER = (
-    Matching.TEXT, Matching.NAME, Matching.UID, Matching.DATE, Matching.TIME, Matching.NUMBER,
-)
+_TEXT, _NAME, _UID = Matching.TEXT, Matching.NAME, Matching.UID
+_DATE, _TIME, _NUMBER = Matching.DATE, Matching.TIME, Matching.NUMBER
 
 ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(0x00100020, "PatientID", "LO", _P, "patient_id", _TEXT),
@@ -110,3 +116,91 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 INDEX_TAGS: Final = frozenset({SPECIFIC_CHARACTER_SET, *(attribute.tag for attribute in ATTRIBUTES)})
+
+ATTRIBUTES_OF: Final[Mapping[Level, tuple[Attribute, ...]]] = {
+    level: tuple(attribute for attribute in ATTRIBUTES if attribute.level is level) for level in Level
+}
+
+
+@dataclass(frozen=True, slots=True)
+class IndexValues:
+    """
+    What the index keeps of one object, as text; "" where an attribute is absent or empty.
+
+    Attributes:
+        patient, study, series, instance: values in the order of `ATTRIBUTES_OF` their level.
+        character_set: Specific Character Set of the object.
+    """
+
+    patient: tuple[str, ...]
+    study: tuple[str, ...]
+    series: tuple[str, ...]
+    instance: tuple[str, ...]
+    character_set: str
+
+
+_PADDING: Final = "\0 "
+_US: Final = {True: Struct("<H"), False: Struct(">H")}
+_NAME_VRS: Final = frozenset(("PN",))
+_TEXT_VRS: Final = frozenset(("LO", "LT", "PN", "SH", "ST", "UT"))
+_TAGS_OF: Final = {
+    level: tuple((attribute.tag, attribute.vr) for attribute in attributes) for level, attributes in ATTRIBUTES_OF.items()
+}
+
+
+def _number(raw: bytes, is_little_endian: bool) -> str:
+    if len(raw) < 2:
+        return ""
+    return str(_US[is_little_endian].unpack_from(raw)[0])
+
+
+def _text(raw: bytes, vr: str, character_set: str) -> str:
+    if vr in _TEXT_VRS:
+        return decode_text(raw, character_set, is_person_name=vr in _NAME_VRS).strip(_PADDING)
+    return raw.decode("latin-1").strip(_PADDING)
+
+
+def index_values(scanned: ScannedDataSet, *, default_character_set: str | None = None) -> IndexValues:
+    """
+    Give the index's values of a scanned object; a value that can't be parsed stays searchable as text.
+
+    Args:
+        default_character_set: of objects that name none.
+    """
+    values = scanned.values
+    character_set = values.get(SPECIFIC_CHARACTER_SET, b"").decode("latin-1").strip(_PADDING)
+    decoding = character_set or default_character_set or ""
+
+    def level_values(level: Level) -> tuple[str, ...]:
+        found: list[str] = []
+        for tag, vr in _TAGS_OF[level]:
+            raw = values.get(tag)
+            if not raw:
+                found.append("")
+            elif vr == "US":
+                found.append(_number(raw, scanned.is_little_endian))
+            elif raw.isascii() and b"\x1b" not in raw:
+                found.append(raw.decode("ascii").strip(_PADDING))
+            else:
+                found.append(_text(raw, vr, decoding))
+        return tuple(found)
+
+    return IndexValues(
+        level_values(Level.PATIENT),
+        level_values(Level.STUDY),
+        level_values(Level.SERIES),
+        level_values(Level.IMAGE),
+        decoding,
+    )
+
+
+@lru_cache(maxsize=4096)
+def name_search_key(name: str) -> str:
+    """
+    Give the form in which names are compared: case, width and padding do not count (PS3.4 C.2.2.2.1.1).
+
+    Component groups stay apart by "=", components by "^"; empty ones at the end are dropped.
+    """
+    normalized = unicodedata.normalize("NFKC", name).casefold()
+    groups = ["^".join(part.strip() for part in group.split("^")).rstrip("^ ") for group in normalized.split("=")]
+    return "=".join(groups).rstrip("=")
