@@ -1,0 +1,323 @@
+"""
+Who may associate: the acceptor's protocol and factory (PS3.8 section 7.1), with the limits on associations.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from itertools import count
+from typing import ClassVar, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from pacs.events import AssociationClosed, AssociationOpened, AssociationRejected, EventBus
+from pacs.monitoring.logs import RateLimited
+from pacs.monitoring.metrics import Metrics
+from pacs.net.association import Association
+from pacs.net.dispatch import ServiceDispatcher
+from pacs.net.protocol import UpperLayerProtocol
+from pacs.net.registry import AssociationRegistry
+from pacs.net.settings import AcceptorSettings, AssociationSettings
+from pacs.security.access import Principal
+from pacs.ul import (
+    APPLICATION_CONTEXT_NAME,
+    AAssociateRQ,
+    AssociateIndication,
+    Implementation,
+    ProviderAbortIndication,
+    Role,
+    negotiate,
+)
+
+PERMANENT: Final = 1
+TRANSIENT: Final = 2
+SOURCE_USER: Final = 1
+SOURCE_PRESENTATION: Final = 3
+
+
+class Rejection(Exception):
+    """
+    The association is refused (A-ASSOCIATE-RJ, PS3.8 9.3.4).
+
+    Attributes:
+        result, source, reason: the fields of the PDU.
+        why: for the log and the event, without patient data.
+    """
+
+    def __init__(self, result: int, source: int, reason: int, why: str) -> None:
+        super().__init__(why)
+        self.result = result
+        self.source = source
+        self.reason = reason
+        self.why = why
+
+
+Admission = Callable[[AAssociateRQ, str], Principal | None]
+"""Gives the principal of a request from an address, or None when it may not associate."""
+
+
+class AcceptorProtocol(UpperLayerProtocol):
+    """One connection that a peer opened."""
+
+    factory: AcceptorFactory
+
+    def __init__(self, *, factory: AcceptorFactory, settings: AssociationSettings, clock: IReactorTime) -> None:
+        super().__init__(role=Role.ACCEPTOR, settings=settings, clock=clock)
+        self.factory = factory
+        self.end_reason = "lost"
+        self._on_indication[AssociateIndication] = self._associate_indicated
+
+    def connectionMade(self) -> None:
+        self.factory.registry.opened(self)
+        super().connectionMade()
+
+    def closed(self) -> None:
+        self.factory.connection_closed(self)
+
+    def became_idle(self) -> None:
+        super().became_idle()
+        if self.factory.is_draining and not self._is_releasing:
+            self.end_reason = "shutdown"
+            self.abort(2, 0)
+
+    def refused_bytes(self, indication: ProviderAbortIndication) -> None:
+        self.factory.bytes_refused(self.peer_address, str(indication.error))
+
+    def _associate_indicated(self, indication: AssociateIndication) -> None:
+        request = indication.request
+        try:
+            principal = self.factory.admit(request, self.peer_address)
+        except Rejection as rejection:
+            self.factory.rejected(request, self.peer_address, rejection)
+            self._apply(self._upper_layer.reject(rejection.result, rejection.source, rejection.reason))
+            return
+        accept, contexts = self.factory.negotiate(request)
+        association = Association(
+            association_id=self.factory.next_association_id(),
+            request=request,
+            contexts=contexts,
+            principal=principal,
+            peer_address=self.peer_address,
+            max_send_pdu_length=request.user_information.max_pdu_length,
+            carrier=self,
+            dispatcher=self.factory.dispatcher,
+            command_set_bytes=self._settings.command_set_bytes,
+        )
+        self.established(association)
+        self.factory.association_established(self, association)
+        self._apply(self._upper_layer.accept(accept))
+
+
+class AcceptorFactory(Factory):
+    """
+    Makes a protocol for each connection, and decides who may associate.
+
+    Attributes:
+        is_draining: no new associations; those without a running request end.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        *,
+        settings: AcceptorSettings,
+        association_settings: AssociationSettings,
+        registry: AssociationRegistry,
+        dispatcher: ServiceDispatcher,
+        admission: Admission,
+        implementation: Implementation,
+        bus: EventBus,
+        metrics: Metrics,
+        clock: IReactorTime,
+    ) -> None:
+        self._settings = settings
+        self._association_settings = association_settings
+        self._admission = admission
+        self._implementation = implementation
+        self._bus = bus
+        self._metrics = metrics
+        self._clock = clock
+        self._ids = count(1)
+        self._id_prefix = secrets.token_hex(3)
+        self._refusals = RateLimited(clock=clock)
+        self._all_closed: Deferred[None] | None = None
+        self.registry = registry
+        self.dispatcher = dispatcher
+        self.is_draining = False
+
+    def buildProtocol(self, addr: IAddress | None) -> AcceptorProtocol | None:
+        if self.registry.half_open_count >= self._settings.max_half_open:
+            self._metrics.associations_total.labels(result="refused").inc()
+            self._refusals.warn(
+                self.log,
+                getattr(addr, "host", ""),
+                "connection from {peer_address} is closed: {limit} connections wait to associate already",
+                peer_address=getattr(addr, "host", ""),
+                limit=self._settings.max_half_open,
+            )
+            return None
+        return AcceptorProtocol(factory=self, settings=self._association_settings, clock=self._clock)
+
+    # -- shutdown
+
+    def drain(self) -> Deferred[None]:
+        """
+        Let running requests finish, end every other association.
+
+        Returns:
+            fires when no connection is left.
+        """
+        self.is_draining = True
+        self._all_closed = Deferred()
+        for connection in self.registry.connections():
+            if isinstance(connection, AcceptorProtocol):
+                association = connection.association
+                if association is not None and not association.is_busy:
+                    connection.became_idle()
+        self._look_whether_all_closed()
+        return self._all_closed
+
+    def abort_all(self) -> None:
+        """End what the time of grace did not suffice for (A-ABORT, source 2, reason 0)."""
+        for connection in self.registry.connections():
+            if isinstance(connection, AcceptorProtocol):
+                connection.end_reason = "shutdown"
+                connection.abort(2, 0)
+
+    # -- the protocol's side
+
+    def next_association_id(self) -> str:
+        """Give an identifier that no other association of this server has had."""
+        return f"{self._id_prefix}-{next(self._ids)}"
+
+    def negotiate(self, request: AAssociateRQ):  # type: ignore[no-untyped-def]
+        """Answer the presentation contexts (PS3.8 annex B, PS3.7 annex D)."""
+        return negotiate(
+            request,
+            support=self.dispatcher.support,
+            implementation=self._implementation,
+            max_pdu_length=self._association_settings.max_pdu_length,
+        )
+
+    def admit(self, request: AAssociateRQ, peer_address: str) -> Principal:
+        """
+        Decide on an association request.
+
+        Raises:
+            Rejection: with the fields of the A-ASSOCIATE-RJ.
+        """
+        settings, registry = self._settings, self.registry
+        if self.is_draining:
+            raise Rejection(TRANSIENT, SOURCE_PRESENTATION, 1, "the server is shutting down")
+        if request.application_context != APPLICATION_CONTEXT_NAME:
+            raise Rejection(PERMANENT, SOURCE_USER, 2, "application context name not supported")
+        if not request.has_legal_ae_titles:
+            raise Rejection(PERMANENT, SOURCE_USER, 3, "AE title is empty or has illegal characters")
+        if not settings.accepts_any_called_ae and request.called_ae_title != settings.ae_title:
+            raise Rejection(PERMANENT, SOURCE_USER, 7, f"called AE title is not {settings.ae_title}")
+        principal = self._admission(request, peer_address)
+        if principal is None:
+            raise Rejection(PERMANENT, SOURCE_USER, 3, "calling AE title may not associate")
+        for limit, number, key in (
+            (settings.max_associations, len(registry), "server.max_associations"),
+            (
+                settings.max_associations_per_peer,
+                registry.of_peer(request.calling_ae_title),
+                "server.max_associations_per_peer",
+            ),
+            (
+                settings.max_associations_per_address,
+                registry.of_address(peer_address),
+                "server.limits.associations_per_address",
+            ),
+        ):
+            if number >= limit:
+                raise Rejection(TRANSIENT, SOURCE_PRESENTATION, 2, f"local limit, {key} is {limit}")
+        return principal
+
+    def rejected(self, request: AAssociateRQ, peer_address: str, rejection: Rejection) -> None:
+        """Log, count and publish a rejection."""
+        self._metrics.associations_total.labels(result="rejected").inc()
+        self._refusals.warn(
+            self.log,
+            f"{peer_address} {rejection.why}",
+            "association of {calling_ae_title} from {peer_address} is rejected: {reason}",
+            calling_ae_title=request.calling_ae_title,
+            called_ae_title=request.called_ae_title,
+            peer_address=peer_address,
+            reason=rejection.why,
+        )
+        if self._bus.has_subscribers(AssociationRejected):
+            self._bus.publish(
+                AssociationRejected(
+                    association_id="",
+                    calling_ae=request.calling_ae_title,
+                    called_ae=request.called_ae_title,
+                    peer_address=peer_address,
+                    tls=False,
+                    reason=rejection.why,
+                )
+            )
+
+    def bytes_refused(self, peer_address: str, why: str) -> None:
+        """Log and count a peer that does not speak the protocol."""
+        self._metrics.associations_total.labels(result="aborted").inc()
+        self._refusals.warn(
+            self.log,
+            peer_address,
+            "connection from {peer_address} is aborted: {reason}",
+            peer_address=peer_address,
+            reason=why,
+        )
+
+    def association_established(self, connection: AcceptorProtocol, association: Association) -> None:
+        """Register and tell."""
+        self.registry.established(connection, association)
+        self._metrics.associations_active.set(len(self.registry))
+        self._metrics.associations_total.labels(result="accepted").inc()
+        self.log.debug(
+            "association {association_id}: {calling_ae_title} from {peer_address}",
+            association_id=association.association_id,
+            calling_ae_title=association.calling_ae_title,
+            peer_address=association.peer_address,
+        )
+        if self._bus.has_subscribers(AssociationOpened):
+            self._bus.publish(AssociationOpened(**_event_fields(association, "")))
+
+    def connection_closed(self, connection: AcceptorProtocol) -> None:
+        """Forget a connection."""
+        self.registry.closed(connection)
+        association = connection.association
+        if association is not None:
+            self._metrics.associations_active.set(len(self.registry))
+            self.log.debug(
+                "association {association_id} of {calling_ae_title} ended: {reason}",
+                association_id=association.association_id,
+                calling_ae_title=association.calling_ae_title,
+                reason=connection.end_reason,
+            )
+            if self._bus.has_subscribers(AssociationClosed):
+                self._bus.publish(AssociationClosed(**_event_fields(association, connection.end_reason)))
+        self._look_whether_all_closed()
+
+    def _look_whether_all_closed(self) -> None:
+        waiting = self._all_closed
+        if waiting is not None and not self.registry.connections():
+            self._all_closed = None
+            waiting.callback(None)
+
+
+def _event_fields(association: Association, reason: str) -> dict[str, object]:
+    return {
+        "association_id": association.association_id,
+        "calling_ae": association.calling_ae_title,
+        "called_ae": association.called_ae_title,
+        "peer_address": association.peer_address,
+        "tls": False,
+        "reason": reason,
+    }

@@ -1,0 +1,298 @@
+"""
+One association: messages in, messages out, one request at a time (PS3.7 section 7 and 8).
+
+`Association` is what services see of a peer. It takes the fragments of the Upper Layer, makes messages of them and
+hands each request to the dispatcher; it does not know the transport, which `pacs.net.protocol` owns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pacs.dimse import (
+    CCancelRQ,
+    Command,
+    DIMSEProtocolError,
+    MessageReader,
+    encode_message,
+)
+from pacs.net.source import DataSetSource
+from pacs.security.access import Principal
+from pacs.ul import AAssociateRQ, AcceptedContext, DataFragment
+
+WAITING_REQUESTS: Final = 8  # asynchronous operations are answered 1/1; who pipelines all the same is held back
+RESPONSE_DATA_SET_BYTES: Final = 1 << 20
+
+
+class AssociationClosed(Exception):
+    """The association ended before the answer came."""
+
+
+class Carrier(Protocol):
+    """What an association needs of the protocol that carries it."""
+
+    def send_pdus(self, data: bytes) -> None:
+        """Send encoded P-DATA-TF PDUs."""
+
+    def hold(self) -> None:
+        """Stop reading from the peer; counted, as is `let_go`."""
+
+    def let_go(self) -> None: ...
+
+    def expect_bulk(self) -> None:
+        """Objects are coming: read in large pieces."""
+
+    def abort(self, source: int, reason: int) -> None: ...
+
+    def became_idle(self) -> None:
+        """The last request was answered."""
+
+    def wait_until_writable(self) -> Deferred[None] | None:
+        """Give None when more may be written at once."""
+
+
+class Dispatcher(Protocol):
+    """Whoever turns a request into its final response."""
+
+    async def answer(
+        self, association: Association, context: AcceptedContext, request: Command, data_set: DataSetSource | None
+    ) -> Command | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response to a request of ours, with its data set if it has one."""
+
+    command: Command
+    data_set: bytes | None
+
+
+class Association:
+    """
+    An established association.
+
+    Attributes:
+        association_id: unique while the server runs.
+        contexts: the accepted presentation contexts by their id.
+        max_send_pdu_length: the peer's limit; 0 is unlimited.
+        last_received_s: on the reactor's clock.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        *,
+        association_id: str,
+        request: AAssociateRQ,
+        contexts: Mapping[int, AcceptedContext],
+        principal: Principal,
+        peer_address: str,
+        max_send_pdu_length: int,
+        carrier: Carrier,
+        dispatcher: Dispatcher | None,
+        command_set_bytes: int,
+    ) -> None:
+        self.association_id = association_id
+        self.request = request
+        self.calling_ae_title = request.calling_ae_title
+        self.called_ae_title = request.called_ae_title
+        self.contexts = contexts
+        self.principal = principal
+        self.peer_address = peer_address
+        self.max_send_pdu_length = max_send_pdu_length
+        self.is_open = True
+        self._carrier = carrier
+        self._dispatcher = dispatcher
+        self._reader = MessageReader(command_set_bytes=command_set_bytes)
+        self._receiving: DataSetSource | None = None
+        self._waiting: deque[tuple[AcceptedContext, Command, DataSetSource | None]] = deque()
+        self._is_held = False
+        self._running: Deferred[None] | None = None
+        self._running_message_id: int | None = None
+        self._running_source: DataSetSource | None = None
+        self._is_canceled = False
+        self._requests: dict[int, Deferred[Response]] = {}
+        self._next_message_id = 1
+
+    # -- what services use
+
+    async def send(self, context_id: int, *messages: tuple[Command, bytes | None]) -> None:
+        """
+        Send messages in one write; return when the peer's side of the transport can take more.
+
+        Raises:
+            AssociationClosed: it is gone.
+        """
+        if not self.is_open:
+            raise AssociationClosed
+        length = self.max_send_pdu_length
+        self._carrier.send_pdus(
+            b"".join([encode_message(context_id, command, data_set, length) for command, data_set in messages])
+        )
+        waiting = self._carrier.wait_until_writable()
+        if waiting is not None:
+            await waiting
+
+    def is_canceled(self, message_id: int) -> bool:
+        """Whether the peer asked to cancel the request (C-CANCEL-RQ, PS3.7 9.3.2.3)."""
+        return self._is_canceled and message_id == self._running_message_id
+
+    def next_message_id(self) -> int:
+        """Give a message id that no outstanding request of ours uses."""
+        message_id = self._next_message_id
+        self._next_message_id = message_id % 0xFFFF + 1
+        return message_id
+
+    def invoke(self, context_id: int, request: Command, data_set: bytes | None = None) -> Deferred[Response]:
+        """
+        Send a request of ours.
+
+        Returns:
+            fires with the final response; fails with `AssociationClosed`.
+        """
+        answered: Deferred[Response] = Deferred()
+        if not self.is_open:
+            answered.errback(Failure(AssociationClosed()))
+            return answered
+        self._requests[request.message_id] = answered
+        self._carrier.send_pdus(encode_message(context_id, request, data_set, self.max_send_pdu_length))
+        return answered
+
+    @property
+    def is_busy(self) -> bool:
+        """A request of the peer is being served, or its data set is on the way."""
+        return self._running is not None or self._receiving is not None or bool(self._waiting)
+
+    @property
+    def is_in_message(self) -> bool:
+        """Some fragment of a message has come and its last has not."""
+        return self._receiving is not None or self._reader.is_in_command
+
+    # -- what the protocol uses
+
+    def receive_fragment(self, fragment: DataFragment) -> None:
+        """
+        Take one fragment.
+
+        Raises:
+            DIMSEProtocolError: the fragments make no message; the association cannot go on.
+        """
+        command = self._reader.receive(fragment)
+        if command is not None:
+            self._receive_command(fragment.context_id, command)
+        elif not fragment.is_command:
+            source = self._receiving
+            if source is not None:
+                source.push(fragment.data, fragment.is_last)
+                if fragment.is_last:
+                    self._receiving = None
+                    if source is not self._running_source:
+                        source.flush()
+
+    def flush(self) -> None:
+        """All fragments of one read have been given: hand them on, and serve what can be served."""
+        running, receiving = self._running_source, self._receiving
+        if running is not None:
+            running.flush()
+        if receiving is not None and receiving is not running:
+            receiving.flush()
+        if self._running is None and self._waiting:
+            self._serve_waiting()
+
+    def connection_lost(self) -> None:
+        """No transport any more: give up whatever runs."""
+        self.is_open = False
+        self._waiting.clear()
+        self._receiving = None
+        requests, self._requests = self._requests, {}
+        for answered in requests.values():
+            answered.errback(Failure(AssociationClosed()))
+        if self._running is not None:
+            self._running.cancel()
+
+    # -- within
+
+    def _receive_command(self, context_id: int, command: Command) -> None:
+        context = self.contexts.get(context_id)
+        if context is None:
+            raise DIMSEProtocolError(f"message in presentation context {context_id}, which was not accepted")
+        if isinstance(command, CCancelRQ):
+            if command.message_id_being_responded_to == self._running_message_id:
+                self._is_canceled = True
+            return
+        source = DataSetSource(context=context, flow=self._carrier) if command.has_data_set else None
+        self._receiving = source
+        if command.is_response:
+            self._receive_response(command, source)
+            return
+        if self._dispatcher is None:
+            raise DIMSEProtocolError("a request to a requestor that offered no role as SCP")
+        self._waiting.append((context, command, source))
+        if source is not None and command.carries_object:
+            self._carrier.expect_bulk()
+        if len(self._waiting) > WAITING_REQUESTS and not self._is_held:
+            self._is_held = True
+            self._carrier.hold()
+
+    def _receive_response(self, response: Command, source: DataSetSource | None) -> None:
+        answered = self._requests.pop(response.message_id_being_responded_to, None)
+        if answered is None:
+            raise DIMSEProtocolError("a response to no request")
+        if source is None:
+            answered.callback(Response(response, None))
+            return
+        reading = Deferred.fromCoroutine(source.read(RESPONSE_DATA_SET_BYTES))
+        reading.addCallback(lambda data: Response(response, data))
+        reading.chainDeferred(answered)
+
+    def _serve_waiting(self) -> None:
+        while self._waiting and self._running is None:
+            context, request, source = self._waiting.popleft()
+            if self._is_held and len(self._waiting) <= WAITING_REQUESTS:
+                self._is_held = False
+                self._carrier.let_go()
+            self._running_message_id = request.message_id
+            self._running_source = source
+            self._is_canceled = False
+            running = Deferred.fromCoroutine(self._serve(context, request, source))
+            running.addErrback(self._serving_failed)
+            if running.called:
+                self._forget_running()
+            else:
+                self._running = running
+                running.addBoth(self._served)
+                return
+        if self.is_open and self._receiving is None:
+            self._carrier.became_idle()
+
+    async def _serve(self, context: AcceptedContext, request: Command, source: DataSetSource | None) -> None:
+        assert self._dispatcher is not None
+        response = await self._dispatcher.answer(self, context, request, source)
+        if source is not None:
+            await source.drain()
+        if response is not None and self.is_open:
+            self._carrier.send_pdus(encode_message(context.id, response, None, self.max_send_pdu_length))
+
+    def _serving_failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError, AssociationClosed):
+            return
+        self.log.failure("association {association_id} is aborted", failure, association_id=self.association_id)
+        self._carrier.abort(2, 0)
+
+    def _served(self, _: object) -> None:
+        self._forget_running()
+        if self.is_open:
+            self._serve_waiting()
+
+    def _forget_running(self) -> None:
+        self._running = None
+        self._running_message_id = None
+        self._running_source = None

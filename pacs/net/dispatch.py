@@ -1,0 +1,117 @@
+"""
+From a request to its response: the service of the SOP class, and the one place where failures become statuses
+(PS3.7 annex C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final, Protocol
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from pacs.dimse import Command, DIMSEError, Status
+from pacs.monitoring.metrics import Metrics
+from pacs.net.association import Association, AssociationClosed
+from pacs.net.source import DataSetSource
+from pacs.ul import AbstractSyntaxSupport, AcceptedContext
+
+Handler = Callable[[Association, AcceptedContext, Any, DataSetSource | None], Awaitable[Command | None]]
+"""Gives the final response, or None when it has sent it itself; raises DIMSEError for a failure."""
+
+FailureTranslator = Callable[[Exception], DIMSEError | None]
+"""Gives the status that an exception of a lower room means, or None when it does not know it."""
+
+ERROR_COMMENT_CHARACTERS: Final = 64
+
+
+class Service(Protocol):
+    """A Service Class of PS3.4, as SCP."""
+
+    handlers: Mapping[type[Command], Handler]
+
+    def support(self, abstract_syntax: str) -> AbstractSyntaxSupport | None:
+        """Tell how an abstract syntax is supported, or None when it is not ours."""
+
+
+class ServiceDispatcher:
+    """
+    Finds the service of a request by the abstract syntax of its presentation context.
+
+    Args:
+        services: the first that supports an abstract syntax has it.
+        translate: from the exceptions of the archive to statuses.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self, *, services: Sequence[Service], translate: FailureTranslator, metrics: Metrics, clock: IReactorTime
+    ) -> None:
+        self._services = services
+        self._translate = translate
+        self._metrics = metrics
+        self._clock = clock
+        self._service_of: dict[str, Service] = {}
+
+    def support(self, abstract_syntax: str) -> AbstractSyntaxSupport | None:
+        """Tell the negotiation how an abstract syntax is supported (PS3.8 9.3.3.2)."""
+        for service in self._services:
+            support = service.support(abstract_syntax)
+            if support is not None:
+                return support
+        return None
+
+    async def answer(
+        self, association: Association, context: AcceptedContext, request: Command, data_set: DataSetSource | None
+    ) -> Command | None:
+        """Serve one request; give its final response, or None when the service has sent it."""
+        started_s = self._clock.seconds()
+        try:
+            response = await self._handler(context, request)(association, context, request, data_set)
+        except (CancelledError, AssociationClosed):
+            raise
+        except Exception as error:  # noqa: BLE001 - the border: every failure of a service becomes a status
+            response = self._failed(association, request, error)
+        status = response.status if response is not None else Status.SUCCESS
+        self._metrics.dimse_request_served(request.operation, status, self._clock.seconds() - started_s)
+        return response
+
+    def _handler(self, context: AcceptedContext, request: Command) -> Handler:
+        service = self._service_for(context.abstract_syntax)
+        handler = service.handlers.get(type(request)) if service is not None else None
+        if handler is None:
+            raise DIMSEError(Status.UNRECOGNIZED_OPERATION, f"{request.operation} is not served in this context")
+        return handler
+
+    def _service_for(self, abstract_syntax: str) -> Service | None:
+        service = self._service_of.get(abstract_syntax)
+        if service is None:
+            service = next((s for s in self._services if s.support(abstract_syntax) is not None), None)
+            if service is not None and len(self._service_of) < 1000:
+                self._service_of[abstract_syntax] = service
+        return service
+
+    def _failed(self, association: Association, request: Command, error: Exception) -> Command:
+        refusal = error if isinstance(error, DIMSEError) else self._translate(error)
+        if refusal is None:
+            self.log.failure(
+                "{operation} of {calling_ae_title} failed in association {association_id}",
+                operation=request.operation,
+                calling_ae_title=association.calling_ae_title,
+                association_id=association.association_id,
+            )
+            refusal = DIMSEError(Status.PROCESSING_FAILURE, "internal error, see the server's log")
+        else:
+            self.log.warn(
+                "{operation} of {calling_ae_title} is answered {status:04X}: {reason}",
+                operation=request.operation,
+                calling_ae_title=association.calling_ae_title,
+                association_id=association.association_id,
+                status=refusal.status,
+                reason=refusal.comment or "",
+            )
+        comment = refusal.comment[:ERROR_COMMENT_CHARACTERS] if refusal.comment else None
+        return request.response(refusal.status, error_comment=comment)

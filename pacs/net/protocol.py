@@ -1,0 +1,325 @@
+"""
+The Upper Layer on a Twisted transport: bytes and timers in, bytes and timers out (PS3.8 section 9).
+
+`UpperLayerProtocol` is the one place where `pacs.ul` meets Twisted, for both roles. It never knows whether its
+transport is encrypted. What an association request or its answer means is its subclasses' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+from twisted.internet import interfaces
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pacs.dimse import DIMSEProtocolError
+from pacs.net.association import Association
+from pacs.net.settings import AssociationSettings
+from pacs.ul import (
+    AbortIndication,
+    CloseTransport,
+    DataFragment,
+    Indication,
+    Limits,
+    ProviderAbortIndication,
+    ReleaseIndication,
+    Role,
+    StartARTIM,
+    State,
+    StopARTIM,
+    UpperLayer,
+)
+
+BULK_READ_BYTES: Final = 1 << 20  # a read of 1 MB costs half of the CPU time of 64 KB ones
+ABORT_SOURCE_USER: Final = 0
+ABORT_SOURCE_PROVIDER: Final = 2
+REASON_NOT_SPECIFIED: Final = 0
+
+
+@implementer(interfaces.IPushProducer)
+class UpperLayerProtocol(Protocol):
+    """
+    Carries one Upper Layer connection.
+
+    Attributes:
+        association: once it is established.
+        last_received_s: when the peer was last heard, on the clock.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, *, role: Role, settings: AssociationSettings, clock: interfaces.IReactorTime) -> None:
+        self._upper_layer = UpperLayer(
+            role=role,
+            limits=Limits(associate_pdu_bytes=settings.associate_pdu_bytes, max_pdu_length=settings.max_pdu_length),
+        )
+        self._settings = settings
+        self._clock = clock
+        self._artim: interfaces.IDelayedCall | None = None
+        self._holds = 0
+        self._write_paused_since_s: float | None = None
+        self._writable_waiters: list[Deferred[None]] = []
+        self._is_releasing = False
+        self._is_closing = False
+        self._is_producer = False
+        self._is_lost = False
+        self._closing_since_s = 0.0
+        self.association: Association | None = None
+        self.last_received_s = clock.seconds()
+        self.peer_address = "unknown"
+        self._on_indication: dict[type[Indication], Callable[[Any], None]] = {
+            StartARTIM: self._start_artim,
+            StopARTIM: self._stop_artim,
+            CloseTransport: self._close_transport,
+            ReleaseIndication: self._release_indicated,
+            AbortIndication: self._abort_indicated,
+            ProviderAbortIndication: self._provider_abort_indicated,
+        }
+
+    # -- Twisted's side
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        assert transport is not None
+        peer = transport.getPeer()
+        self.peer_address = getattr(peer, "host", None) or str(getattr(peer, "name", peer))
+        if interfaces.ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)  # Nagle's algorithm would hold each response back for 40 ms
+            transport.setTcpKeepAlive(True)
+        self._apply(self._upper_layer.transport_opened())
+
+    def dataReceived(self, data: bytes) -> None:
+        self.last_received_s = self._clock.seconds()
+        self._apply(self._upper_layer.receive_data(data))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._is_lost = True
+        self._apply(self._upper_layer.transport_closed())
+        self._stop_artim(None)
+        self._wake_writers()
+        association = self.association
+        if association is not None and association.is_open:
+            association.connection_lost()
+        self.closed()
+
+    # -- the transport's consumer, told by it when its buffer is full (PS3.7 knows no flow control of its own)
+
+    def pauseProducing(self) -> None:
+        if self._write_paused_since_s is None:
+            self._write_paused_since_s = self._clock.seconds()
+
+    def resumeProducing(self) -> None:
+        self._write_paused_since_s = None
+        self._wake_writers()
+
+    def stopProducing(self) -> None:
+        self._wake_writers()
+
+    # -- what an Association needs (`Carrier`)
+
+    def send_pdus(self, data: bytes) -> None:
+        if self._upper_layer.state in (State.STA6, State.STA8):
+            self._apply(self._upper_layer.send_data(data))
+
+    def wait_until_writable(self) -> Deferred[None] | None:
+        if self._write_paused_since_s is None or self._is_lost:
+            return None
+        waiter: Deferred[None] = Deferred()
+        self._writable_waiters.append(waiter)
+        return waiter
+
+    def hold(self) -> None:
+        self._holds += 1
+        if self._holds == 1 and self.transport is not None and not self._is_lost:
+            self.transport.pauseProducing()
+
+    def let_go(self) -> None:
+        self._holds -= 1
+        if self._holds == 0 and self.transport is not None and not self._is_lost:
+            self.last_received_s = self._clock.seconds()
+            self.transport.resumeProducing()
+
+    def expect_bulk(self) -> None:
+        transport = self.transport
+        if getattr(transport, "bufferSize", BULK_READ_BYTES) < BULK_READ_BYTES:
+            transport.bufferSize = BULK_READ_BYTES
+
+    def became_idle(self) -> None:
+        if self._is_releasing and self._upper_layer.state in (State.STA8, State.STA9, State.STA12):
+            self._is_releasing = False
+            self._apply(self._upper_layer.respond_release())
+
+    def abort(self, source: int = ABORT_SOURCE_USER, reason: int = REASON_NOT_SPECIFIED) -> None:
+        """Abort the association and drop the transport; harmless when it is gone."""
+        if self._upper_layer.state in (State.STA1, State.STA2, State.STA13):
+            self.drop()
+            return
+        self._apply(self._upper_layer.abort(source, reason))
+        self._end_association()
+
+    def drop(self) -> None:
+        """Close the transport without a word."""
+        if self.transport is not None and not self._is_lost:
+            self._stop_being_producer()
+            self.transport.abortConnection()
+
+    # -- looked at each second by whoever keeps the connections
+
+    def check_times(self, now_s: float) -> None:
+        """Abort what has been silent for too long, and drop what does not close (RELIABILITY L11)."""
+        if self._is_closing:
+            if now_s - self._closing_since_s > self._settings.artim_timeout_s:
+                self.drop()
+            return
+        association = self.association
+        if association is None or not association.is_open:
+            return
+        silent_s = now_s - self.last_received_s
+        paused_s = now_s - self._write_paused_since_s if self._write_paused_since_s is not None else 0.0
+        if paused_s > self._settings.unread_timeout_s:
+            self._time_out("the peer has read nothing for {silence_s:.0f} s", paused_s)
+        elif association.is_in_message and not self._holds and silent_s > self._settings.fragment_timeout_s:
+            self._time_out("no fragment of an unfinished message for {silence_s:.0f} s", silent_s)
+        elif not association.is_busy and silent_s > self._settings.idle_timeout_s:
+            self._time_out("no message for {silence_s:.0f} s", silent_s)
+
+    def _time_out(self, why: str, silence_s: float) -> None:
+        association = self.association
+        assert association is not None
+        self.log.info(
+            "association {association_id} of {calling_ae_title} is aborted: " + why,
+            association_id=association.association_id,
+            calling_ae_title=association.calling_ae_title,
+            silence_s=silence_s,
+        )
+        self.end_reason = "timeout"
+        self.abort(ABORT_SOURCE_PROVIDER, REASON_NOT_SPECIFIED)
+        if self._write_paused_since_s is not None:
+            self.drop()
+
+    # -- for subclasses
+
+    end_reason = "lost"
+
+    def closed(self) -> None:
+        """The transport is gone; called once."""
+
+    def established(self, association: Association) -> None:
+        """Carry messages of `association` from now on."""
+        self.association = association
+        transport = self.transport
+        if interfaces.IConsumer.providedBy(transport):
+            self._is_producer = True
+            transport.registerProducer(self, True)
+
+    # -- within
+
+    def _apply(self, indications: list[Indication]) -> None:
+        association = self.association
+        has_fragments = False
+        for indication in indications:
+            if indication.__class__ is DataFragment:
+                has_fragments = True
+                if association is not None and association.is_open:
+                    try:
+                        association.receive_fragment(indication)
+                    except DIMSEProtocolError as error:
+                        self._message_refused(error)
+            else:
+                if has_fragments and association is not None:
+                    has_fragments = False
+                    association.flush()
+                self._flush_output()
+                self._on_indication[indication.__class__](indication)
+                association = self.association
+        if has_fragments and association is not None and association.is_open:
+            association.flush()
+        self._flush_output()
+
+    def _flush_output(self) -> None:
+        data = self._upper_layer.data_to_send()
+        if data and self.transport is not None and not self._is_lost:
+            self.transport.write(data)
+
+    def _message_refused(self, error: DIMSEProtocolError) -> None:
+        association = self.association
+        assert association is not None
+        self.log.warn(
+            "association {association_id} of {calling_ae_title} is aborted: {reason}",
+            association_id=association.association_id,
+            calling_ae_title=association.calling_ae_title,
+            reason=str(error),
+        )
+        self.end_reason = "protocol error"
+        self.abort(ABORT_SOURCE_USER, REASON_NOT_SPECIFIED)
+
+    def _release_indicated(self, _: ReleaseIndication) -> None:
+        self.end_reason = "released"
+        if self.association is not None and self.association.is_busy:
+            self._is_releasing = True
+            return
+        self._apply(self._upper_layer.respond_release())
+
+    def _abort_indicated(self, indication: AbortIndication) -> None:
+        self.end_reason = "aborted by the peer"
+        self._end_association()
+
+    def _provider_abort_indicated(self, indication: ProviderAbortIndication) -> None:
+        if indication.error is not None:
+            self.end_reason = "protocol error"
+            self.refused_bytes(indication)
+        self._end_association()
+
+    def refused_bytes(self, indication: ProviderAbortIndication) -> None:
+        """The peer sent what the Upper Layer can't take; the abort is on its way."""
+        self.log.warn(
+            "connection from {peer_address} is aborted: {reason}",
+            peer_address=self.peer_address,
+            reason=str(indication.error),
+        )
+
+    def _end_association(self) -> None:
+        association = self.association
+        if association is not None and association.is_open:
+            association.connection_lost()
+
+    def _start_artim(self, _: object) -> None:
+        self._stop_artim(None)
+        self._artim = self._clock.callLater(self._settings.artim_timeout_s, self._artim_expired)
+
+    def _stop_artim(self, _: object) -> None:
+        artim, self._artim = self._artim, None
+        if artim is not None and artim.active():
+            artim.cancel()
+
+    def _artim_expired(self) -> None:
+        self._artim = None
+        self.end_reason = "ARTIM timer expired"
+        self._apply(self._upper_layer.artim_expired())
+        self.drop()
+
+    def _close_transport(self, _: CloseTransport) -> None:
+        if self.transport is None or self._is_lost:
+            return
+        self._is_closing = True
+        self._closing_since_s = self._clock.seconds()
+        self._stop_being_producer()
+        self.transport.loseConnection()
+
+    def _stop_being_producer(self) -> None:
+        if self._is_producer and self.transport is not None:
+            self._is_producer = False
+            self.transport.unregisterProducer()
+        self._write_paused_since_s = None
+        self._wake_writers()
+
+    def _wake_writers(self) -> None:
+        waiters, self._writable_waiters = self._writable_waiters, []
+        for waiter in waiters:
+            if not waiter.called:
+                waiter.callback(None)

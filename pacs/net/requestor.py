@@ -1,0 +1,201 @@
+"""
+Associations that we request: the SCU's side (PS3.8 section 7.1.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from pacs.dimse import CEchoRQ
+from pacs.net.association import Association, AssociationClosed
+from pacs.net.dispatch import ServiceDispatcher
+from pacs.net.protocol import UpperLayerProtocol
+from pacs.net.settings import AssociationSettings
+from pacs.security.access import Principal
+from pacs.ul import (
+    AAssociateRQ,
+    AssociateConfirmation,
+    AssociateRejection,
+    Implementation,
+    PresentationContextRQ,
+    ReleaseConfirmation,
+    Role,
+    UserInformation,
+    read_accepted,
+)
+
+VERIFICATION_SOP_CLASS: Final = "1.2.840.10008.1.1"
+IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
+
+
+class AssociationRejected(Exception):
+    """
+    The peer answered A-ASSOCIATE-RJ (PS3.8 9.3.4).
+
+    Attributes:
+        result, source, reason: the fields of the PDU.
+    """
+
+    def __init__(self, result: int, source: int, reason: int) -> None:
+        super().__init__(f"association rejected: result {result}, source {source}, reason {reason}")
+        self.result = result
+        self.source = source
+        self.reason = reason
+
+
+class RequestorProtocol(UpperLayerProtocol):
+    """
+    One connection that we opened.
+
+    Attributes:
+        when_established: fires with the `Association`; fails with `AssociationRejected` or `AssociationClosed`.
+        when_closed: fires when the transport is gone.
+    """
+
+    def __init__(
+        self,
+        *,
+        request: AAssociateRQ,
+        principal: Principal,
+        dispatcher: ServiceDispatcher | None,
+        settings: AssociationSettings,
+        clock: IReactorTime,
+    ) -> None:
+        super().__init__(role=Role.REQUESTOR, settings=settings, clock=clock)
+        self._request = request
+        self._principal = principal
+        self._dispatcher = dispatcher
+        self.when_established: Deferred[Association] | None = Deferred(lambda _: self.drop())
+        self.when_closed: Deferred[None] = Deferred()
+        self._on_indication[AssociateConfirmation] = self._confirmed
+        self._on_indication[AssociateRejection] = self._was_rejected
+        self._on_indication[ReleaseConfirmation] = self._released
+        self._upper_layer.associate(request)
+
+    def release(self) -> Deferred[None]:
+        """Release the association; fires when the transport is closed (PS3.8 7.2)."""
+        if not self._is_lost:
+            self._apply(self._upper_layer.release())
+        return self.when_closed
+
+    def closed(self) -> None:
+        waiting, self.when_established = self.when_established, None
+        if waiting is not None and not waiting.called:
+            waiting.errback(Failure(AssociationClosed("the peer closed the connection before it answered")))
+        self.when_closed.callback(None)
+
+    def _confirmed(self, indication: AssociateConfirmation) -> None:
+        accept = indication.response
+        association = Association(
+            association_id=f"out-{id(self):x}",
+            request=self._request,
+            contexts=read_accepted(self._request, accept),
+            principal=self._principal,
+            peer_address=self.peer_address,
+            max_send_pdu_length=accept.user_information.max_pdu_length,
+            carrier=self,
+            dispatcher=self._dispatcher,
+            command_set_bytes=self._settings.command_set_bytes,
+        )
+        self.established(association)
+        waiting, self.when_established = self.when_established, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(association)
+
+    def _was_rejected(self, indication: AssociateRejection) -> None:
+        waiting, self.when_established = self.when_established, None
+        if waiting is not None and not waiting.called:
+            waiting.errback(
+                Failure(AssociationRejected(indication.result, indication.source, indication.reason))
+            )
+
+    def _released(self, _: ReleaseConfirmation) -> None:
+        self.end_reason = "released"
+        self._end_association()
+
+
+class Requestor:
+    """
+    Opens associations as `calling_ae_title`.
+
+    Args:
+        dispatcher: serves the requests of a peer that got the role of an SCU (PS3.7 D.3.3.4).
+    """
+
+    def __init__(
+        self,
+        *,
+        calling_ae_title: str,
+        implementation: Implementation,
+        settings: AssociationSettings,
+        clock: IReactorTime,
+        dispatcher: ServiceDispatcher | None = None,
+    ) -> None:
+        self._calling_ae_title = calling_ae_title
+        self._implementation = implementation
+        self._settings = settings
+        self._clock = clock
+        self._dispatcher = dispatcher
+
+    async def associate(
+        self,
+        endpoint: IStreamClientEndpoint,
+        *,
+        called_ae_title: str,
+        contexts: Sequence[PresentationContextRQ],
+        principal: Principal,
+    ) -> tuple[RequestorProtocol, Association]:
+        """
+        Connect and associate.
+
+        Raises:
+            AssociationRejected, AssociationClosed, or the endpoint's connection errors.
+        """
+        request = AAssociateRQ(
+            called_ae_title=called_ae_title,
+            calling_ae_title=self._calling_ae_title,
+            presentation_contexts=tuple(contexts),
+            user_information=UserInformation(
+                max_pdu_length=self._settings.max_pdu_length,
+                implementation_class_uid=self._implementation.class_uid,
+                implementation_version_name=self._implementation.version_name,
+            ),
+        )
+        protocol = RequestorProtocol(
+            request=request,
+            principal=principal,
+            dispatcher=self._dispatcher,
+            settings=self._settings,
+            clock=self._clock,
+        )
+        established = protocol.when_established
+        assert established is not None
+        await endpoint.connect(Factory.forProtocol(lambda: protocol))  # type: ignore[arg-type]
+        return protocol, await established
+
+    async def verify(self, endpoint: IStreamClientEndpoint, *, called_ae_title: str, principal: Principal) -> int:
+        """
+        Send one C-ECHO (PS3.4 annex A).
+
+        Returns:
+            the status of the response.
+        """
+        context = PresentationContextRQ(1, VERIFICATION_SOP_CLASS, (IMPLICIT_VR_LITTLE_ENDIAN,))
+        protocol, association = await self.associate(
+            endpoint, called_ae_title=called_ae_title, contexts=[context], principal=principal
+        )
+        if not association.contexts:
+            await protocol.release()
+            raise AssociationClosed("the peer does not accept the Verification SOP Class")
+        message_id = association.next_message_id()
+        response = await association.invoke(
+            1, CEchoRQ(message_id=message_id, affected_sop_class_uid=VERIFICATION_SOP_CLASS)
+        )
+        await protocol.release()
+        return int(response.command.status)

@@ -1,0 +1,56 @@
+"""
+A service whose children start one after the other and stop in reverse, each waiting for the one before.
+
+Twisted's MultiService starts all at once and stops all at once, and waits for none of them.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+
+
+class OrderedMultiService(MultiService):
+    """
+    Starts its children in the order in which they were added.
+
+    Attributes:
+        when_started: fires when the last child has started; fails with the failure of the first that could not.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started: list[IService] = []
+        self._starting: Deferred[None] | None = None
+        self.when_started: Deferred[None] = Deferred()
+
+    def startService(self) -> None:
+        Service.startService(self)  # type: ignore[no-untyped-call]
+        self._starting = Deferred.fromCoroutine(self._start_children())
+        self._starting.addCallbacks(self.when_started.callback, self.when_started.errback)
+
+    def stopService(self) -> Deferred[None]:
+        Service.stopService(self)  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop_children())
+
+    async def _start_children(self) -> None:
+        for child in list(self.services):
+            if not self.running:
+                return
+            await maybeDeferred(child.startService)
+            self._started.append(child)
+
+    async def _stop_children(self) -> None:
+        if self._starting is not None and not self._starting.called:
+            self._starting.cancel()
+        while self._started:
+            child = self._started.pop()
+            try:
+                await maybeDeferred(child.stopService)
+            except Exception:  # noqa: BLE001 - one that can't stop must not keep the others from stopping
+                self.log.failure("{child} did not stop cleanly", child=child)
