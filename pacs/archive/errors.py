@@ -1,0 +1,56 @@
+"""
+Why the archive refuses an object; what each means to a peer is the services' business.
+"""
+
+from __future__ import annotations
+
+
+class ArchiveError(Exception):
+    """
+    Attributes:
+        comment: for the peer and the log; without patient data.
+    """
+
+    def __init__(self, comment: str) -> None:
+        super().__init__(comment)
+        self.comment = comment
+
+
+class StorageFull(ArchiveError):
+    """Less than the reserve would remain free."""
+
+
+class StorageFailed(ArchiveError):
+    """The disk failed; nothing of the object remains."""
+
+
+class ObjectTooLarge(ArchiveError):
+    """The object is longer than the limit."""
+
+
+class ArchiveBusy(ArchiveError):
+    """Too many objects wait to be committed."""
+
+
+class ArchiveClosed(ArchiveError):
+    """The archive is not open, or is being closed."""
+
+
+class DataSetUnreadable(ArchiveError):
+    """The data set has no structure, or lacks what it can't be kept without."""
+
+
+class DataSetMismatch(ArchiveError):
+    """The data set is of another SOP class or instance than the request said (PS3.4 B.2.3)."""
+
+
+class DuplicateInstance(ArchiveError):
+    """The instance is kept already, with other content, and the policy is to reject."""
+
+
+class IdentityConflict(ArchiveError):
+    """The instance is kept already, under another patient or study."""
+
+
+class IndexTooNew(Exception):
+    """The index was written by a newer version; this one must not touch it."""

@@ -1,0 +1,132 @@
+"""
+The tables of the index, in SQLAlchemy Core; the columns of DICOM attributes come from `pacs.archive.attributes`.
+
+One row a patient, study, series and object. Counts and sizes are kept, not counted, so that a list costs no join.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from pacs.archive.attributes import ATTRIBUTES_OF, Level, Matching
+
+KEY: Final = BigInteger().with_variant(Integer, "sqlite")
+METADATA: Final = MetaData()
+
+
+def _attribute_columns(level: Level) -> list[Column[str]]:
+    """Give a column for each attribute of a level, and one in search form for each name."""
+    columns: list[Column[str]] = []
+    for attribute in ATTRIBUTES_OF[level]:
+        columns.append(Column(attribute.column, Text, nullable=False, server_default=""))
+        if attribute.matching is Matching.NAME:
+            columns.append(Column(f"{attribute.column}_search", Text, nullable=False, server_default=""))
+    return columns
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+PATIENTS: Final = Table(
+    "patients",
+    METADATA,
+    Column("pk", KEY, primary_key=True),
+    *_attribute_columns(Level.PATIENT),
+    Column("character_set", Text, nullable=False, server_default=""),
+    Column("is_conflict", Boolean, nullable=False, server_default="0"),
+    _count("num_studies"),
+    _count("num_instances"),
+    Index("patients_by_id", "patient_id", "issuer"),
+    Index("patients_by_name", "patient_name_search"),
+)
+
+STUDIES: Final = Table(
+    "studies",
+    METADATA,
+    Column("pk", KEY, primary_key=True),
+    Column("patient_pk", KEY, ForeignKey("patients.pk"), nullable=False),
+    *_attribute_columns(Level.STUDY),
+    Column("modalities_in_study", Text, nullable=False, server_default=""),
+    Column("sop_classes_in_study", Text, nullable=False, server_default=""),
+    Column("character_set", Text, nullable=False, server_default=""),
+    _count("num_series"),
+    _count("num_instances"),
+    _count("size_bytes"),
+    Column("received_at", BigInteger, nullable=False),
+    UniqueConstraint("patient_pk", "study_instance_uid"),
+    Index("studies_by_uid", "study_instance_uid"),
+    Index("studies_by_date", "study_date"),
+    Index("studies_by_accession_number", "accession_number"),
+)
+
+SERIES: Final = Table(
+    "series",
+    METADATA,
+    Column("pk", KEY, primary_key=True),
+    Column("study_pk", KEY, ForeignKey("studies.pk"), nullable=False),
+    *_attribute_columns(Level.SERIES),
+    Column("character_set", Text, nullable=False, server_default=""),
+    _count("num_instances"),
+    _count("size_bytes"),
+    UniqueConstraint("study_pk", "series_instance_uid"),
+    Index("series_by_uid", "series_instance_uid"),
+)
+
+INSTANCES: Final = Table(
+    "instances",
+    METADATA,
+    Column("pk", KEY, primary_key=True),
+    Column("series_pk", KEY, ForeignKey("series.pk"), nullable=False),
+    *_attribute_columns(Level.IMAGE),
+    Column("copy_number", Integer, nullable=False, server_default="0"),
+    Column("character_set", Text, nullable=False, server_default=""),
+    Column("transfer_syntax_uid", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("data_set_offset", Integer, nullable=False),
+    Column("sha256", Text),
+    Column("received_at", BigInteger, nullable=False),
+    Column("source_ae_title", Text, nullable=False, server_default=""),
+    UniqueConstraint("sop_instance_uid", "copy_number"),
+    Index("instances_by_series", "series_pk"),
+    Index("instances_to_derive", "pk", sqlite_where=text("sha256 IS NULL"), postgresql_where=text("sha256 IS NULL")),
+)
+
+HEADERS: Final = Table(
+    "headers",
+    METADATA,
+    Column("instance_pk", KEY, ForeignKey("instances.pk"), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+QUARANTINE: Final = Table(
+    "quarantine",
+    METADATA,
+    Column("pk", KEY, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("noted_at", BigInteger, nullable=False),
+)
+
+ARCHIVE_STATE: Final = Table(
+    "archive_state",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

@@ -1,0 +1,199 @@
+"""
+Objects as files: written under `incoming/`, renamed to their final names, made durable by one barrier for many.
+
+The functions here block; who calls them from the reactor measures how long they take.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from pacs.archive.objects.naming import OBJECTS
+
+INCOMING: Final = "incoming"
+QUARANTINE: Final = "quarantine"
+IOVECTORS: Final = 1000  # IOV_MAX is 1024
+COMPARED_BYTES: Final = 1 << 20
+
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_MODE: Final = 0o600
+_DIRECTORY_MODE: Final = 0o700
+
+
+def _find_syncfs() -> Callable[[int], int] | None:
+    try:
+        function = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [ctypes.c_int]
+    function.restype = ctypes.c_int
+
+    def syncfs(descriptor: int) -> int:
+        return int(function(descriptor))
+
+    return syncfs
+
+
+_SYNCFS: Final = _find_syncfs()
+
+
+def write_all(descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
+    """Write pieces one behind the other, all of them."""
+    for start in range(0, len(pieces), IOVECTORS):
+        group = pieces[start : start + IOVECTORS]
+        wanted = sum(map(len, group))
+        written = os.writev(descriptor, group)
+        if written < wanted:
+            rest = memoryview(b"".join(group))[written:]
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+
+
+class FileStore:
+    """
+    The files below the archive's root.
+
+    Args:
+        root: is made when it is missing, with mode 0700.
+        index_directory: where the index's log is; under the same barrier when it is on the same file system.
+    """
+
+    def __init__(self, root: Path, *, index_directory: Path) -> None:
+        self.root = root
+        self._prefix = f"{root}{os.sep}"
+        self._index_directory = index_directory
+        self._known_directories: set[str] = set()
+        self._new_directories: list[str] = []
+        self._descriptors: list[int] = []
+
+    def open(self) -> None:
+        """Make the directories and open what the barrier needs."""
+        for name in (".", INCOMING, OBJECTS, QUARANTINE):
+            os.makedirs(self.root / name, mode=_DIRECTORY_MODE, exist_ok=True)
+        directories = [self.root]
+        if os.stat(self._index_directory).st_dev != os.stat(self.root).st_dev:
+            directories.append(self._index_directory)
+        self._descriptors = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in directories]
+
+    def close(self) -> None:
+        """Close what `open` opened."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors = []
+
+    def absolute(self, path: str) -> str:
+        """Give the absolute path of one below the root."""
+        return self._prefix + path
+
+    # -- incoming objects
+
+    def create_incoming(self) -> tuple[str, int]:
+        """Create a file for an object that arrives; give its path below the root and its descriptor."""
+        path = f"{INCOMING}/{secrets.token_hex(12)}"
+        return path, os.open(self._prefix + path, _CREATE, _FILE_MODE)
+
+    def discard(self, path: str) -> None:
+        """Remove a file; that it is gone already is fine."""
+        try:
+            os.unlink(self._prefix + path)
+        except FileNotFoundError:
+            return
+
+    def clear_incoming(self) -> int:
+        """Remove what an earlier process left unfinished; give how many."""
+        count = 0
+        with os.scandir(self.root / INCOMING) as entries:
+            for entry in entries:
+                os.unlink(entry.path)
+                count += 1
+        return count
+
+    # -- final names
+
+    def exists(self, path: str) -> bool:
+        """Whether something has the name."""
+        return os.path.lexists(self._prefix + path)
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file its final name, making directories as needed."""
+        self.make_directory(os.path.dirname(target))
+        os.rename(self._prefix + source, self._prefix + target)
+
+    def make_directory(self, directory: str) -> None:
+        """Make a directory and those above it."""
+        if directory in self._known_directories:
+            return
+        if len(self._known_directories) > 100_000:
+            self._known_directories.clear()
+        os.makedirs(self._prefix + directory, mode=_DIRECTORY_MODE, exist_ok=True)
+        self._known_directories.add(directory)
+
+    def forget_directories(self) -> None:
+        """Look again whether directories exist: someone may have removed some."""
+        self._known_directories.clear()
+
+    def size(self, path: str) -> int | None:
+        """Give the length of a file, or None when there is none."""
+        try:
+            return os.stat(self._prefix + path, follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def open_object(self, path: str) -> int:
+        """Give a descriptor for reading an object; a symbolic link is refused."""
+        return os.open(self._prefix + path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def quarantine(self, path: str) -> str:
+        """Put a file aside; give its new path."""
+        target = f"{QUARANTINE}/{secrets.token_hex(4)}-{os.path.basename(path)}"
+        os.rename(self._prefix + path, self._prefix + target)
+        return target
+
+    def objects(self) -> Iterator[str]:
+        """Give the paths of all objects, directory by directory."""
+        for directory, names, files in os.walk(self._prefix + OBJECTS):
+            names.sort()
+            below = directory[len(self._prefix) :]
+            for name in sorted(files):
+                yield f"{below}/{name}"
+
+    # -- durability
+
+    def barrier(self) -> None:
+        """
+        Make everything durable that was written, renamed or logged before.
+
+        One `syncfs` covers files, directories and the index's log: it costs what one fsync does, and does for many.
+
+        Raises:
+            OSError: it may not be durable.
+        """
+        for descriptor in self._descriptors:
+            if _SYNCFS is None:
+                os.sync()
+            elif _SYNCFS(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, f"syncfs: {os.strerror(number)}")
+
+
+def same_content(store: FileStore, path: str, offset: int, other_path: str, other_offset: int) -> bool:
+    """Whether two files are equal from the given offsets on."""
+    with (
+        os.fdopen(store.open_object(path), "rb", buffering=0) as one,
+        os.fdopen(store.open_object(other_path), "rb", buffering=0) as other,
+    ):
+        if os.fstat(one.fileno()).st_size - offset != os.fstat(other.fileno()).st_size - other_offset:
+            return False
+        one.seek(offset)
+        other.seek(other_offset)
+        while True:
+            piece = one.read(COMPARED_BYTES)
+            if piece != other.read(len(piece) or 1):
+                return False
+            if not piece:
+                return True
