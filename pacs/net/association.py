@@ -162,7 +162,7 @@ class Association:
         if not self.is_open:
             answered.errback(Failure(AssociationClosed()))
             return answered
-        self._requests[request.message_id] = answered
+        self._requests[request.id_of_request] = answered
         self._carrier.send_pdus(encode_message(context_id, request, data_set, self.max_send_pdu_length))
         return answered
 
@@ -174,7 +174,7 @@ class Association:
     @property
     def is_in_message(self) -> bool:
         """Some fragment of a message has come and its last has not."""
-        return self._receiving is not None or self._reader.is_in_command
+        return self._reader.is_in_message
 
     # -- what the protocol uses
 
@@ -243,15 +243,15 @@ class Association:
             self._carrier.hold()
 
     def _receive_response(self, response: Command, source: DataSetSource | None) -> None:
-        answered = self._requests.pop(response.message_id_being_responded_to, None)
+        answered = self._requests.pop(response.id_of_request, None)
         if answered is None:
             raise DIMSEProtocolError("a response to no request")
         if source is None:
             answered.callback(Response(response, None))
             return
         reading = Deferred.fromCoroutine(source.read(RESPONSE_DATA_SET_BYTES))
-        reading.addCallback(lambda data: Response(response, data))
-        reading.chainDeferred(answered)
+        reading.addCallback(lambda data: answered.callback(Response(response, data)))
+        reading.addErrback(answered.errback)
 
     def _serve_waiting(self) -> None:
         while self._waiting and self._running is None:
@@ -259,7 +259,7 @@ class Association:
             if self._is_held and len(self._waiting) <= WAITING_REQUESTS:
                 self._is_held = False
                 self._carrier.let_go()
-            self._running_message_id = request.message_id
+            self._running_message_id = request.id_of_request
             self._running_source = source
             self._is_canceled = False
             running = Deferred.fromCoroutine(self._serve(context, request, source))

@@ -1,0 +1,284 @@
+"""
+The archive: where objects come in, are found, and are read. One archive, whatever the door.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, ClassVar, Final
+
+from sqlalchemy import Select
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from pacs.archive.attributes import ATTRIBUTES_OF, Level
+from pacs.archive.candidate import Candidate
+from pacs.archive.commit import CommitThread, CommittedObject
+from pacs.archive.derive import Derivable, Derived, DeriveThread
+from pacs.archive.errors import ArchiveClosed
+from pacs.archive.incoming import Incoming
+from pacs.archive.index.database import connect_reader, connect_writer, migrate
+from pacs.archive.index.readers import IndexReaders, Row
+from pacs.archive.index.writer import IndexWriter
+from pacs.archive.interfaces import InstanceHeader, Outcome, Stored
+from pacs.archive.objects.files import FileStore
+from pacs.archive.recovery import CHECKED_PK, CLEAN_STOP, Sweep, check_tail
+from pacs.archive.settings import ArchiveSettings
+from pacs.archive.space import SpaceGuard
+from pacs.events import EventBus, ImageReceived
+from pacs.monitoring.health import Health, HealthRegister
+from pacs.monitoring.metrics import Metrics
+from pacs.security.access import Principal
+
+OBJECT_THREADS: Final = 8
+
+_PATIENT_ID: Final = [a.column for a in ATTRIBUTES_OF[Level.PATIENT]].index("patient_id")
+_STUDY_UID: Final = [a.column for a in ATTRIBUTES_OF[Level.STUDY]].index("study_instance_uid")
+_SERIES_UID: Final = [a.column for a in ATTRIBUTES_OF[Level.SERIES]].index("series_instance_uid")
+
+
+class Archive:
+    """
+    Keeps objects.
+
+    `start` opens it, `stop` closes it; in between `receive` takes objects and `pages` answers queries.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self, *, settings: ArchiveSettings, reactor: Any, bus: EventBus, metrics: Metrics, health: HealthRegister
+    ) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._bus = bus
+        self._metrics = metrics
+        self._health = health
+        self._gate = threading.Lock()
+        self._store = FileStore(settings.root_path, index_directory=settings.index_path.parent)
+        self._space = SpaceGuard(
+            root=settings.root_path, min_free_bytes=settings.min_free_bytes, clock=reactor, metrics=metrics
+        )
+        self._pool = ThreadPool(0, OBJECT_THREADS, name="objects")
+        self._readers = IndexReaders(path=settings.index_path, gate=self._gate, reactor=reactor)
+        self._commit: CommitThread | None = None
+        self._derive: DeriveThread | None = None
+        self._sweep: Sweep | None = None
+        self._conflicts = 0
+
+    # -- life
+
+    async def start(self) -> None:
+        """
+        Open the index, look at the tail, begin to commit.
+
+        Raises:
+            IndexTooNew: the index is of a newer version.
+            OSError: the archive's directory can't be used.
+        """
+        writer, was_clean = await deferToThread(self._open_in_thread)
+        self._commit = CommitThread(
+            settings=self._settings,
+            store=self._store,
+            writer=writer,
+            gate=self._gate,
+            reactor=self._reactor,
+            committed=self._committed_in_thread,
+        )
+        self._derive = DeriveThread(
+            store=self._store,
+            limits=self._settings.scan_limits,
+            found=self._derived_in_thread,
+            last_arrival_s=lambda: self._commit.last_batch_s if self._commit is not None else 0.0,
+        )
+        self._pool.start()
+        self._readers.start()
+        self._commit.start()
+        self._derive.start()
+        await self._readers.run(self._take_up_in_thread)
+        self._health.set("database", Health.HEALTHY)
+        if was_clean:
+            self._health.set("storage", Health.HEALTHY)
+        else:
+            self._start_sweep()
+
+    async def stop(self) -> None:
+        """Commit what waits, empty the index's log, close everything."""
+        await deferToThread(self._close_in_thread)
+
+    def _open_in_thread(self) -> tuple[IndexWriter, bool]:
+        self._settings.index_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._store.open()
+        copy = migrate(self._settings.index_path)
+        if copy is not None:
+            self.log.info("the index has a new schema; the old one is kept as {copy}", copy=str(copy))
+        writer = IndexWriter(
+            connect_writer(self._settings.index_path), conflict_noticed=self._conflict_noticed_in_thread
+        )
+        left = self._store.clear_incoming()
+        if left:
+            self.log.info("{count} unfinished objects of an earlier run are removed", count=left)
+        was_clean = writer.state(CLEAN_STOP) != "no"
+        if not was_clean:
+            check_tail(self._store, writer)
+        writer.begin()
+        writer.set_state(CLEAN_STOP, "no")
+        writer.commit()
+        return writer, was_clean
+
+    def _close_in_thread(self) -> None:
+        if self._sweep is not None:
+            self._sweep.stop()
+        is_swept = self._sweep is None or self._sweep.is_complete
+        if self._derive is not None:
+            self._derive.stop()
+        if self._commit is not None:
+            if is_swept:
+                self._commit.run(lambda writer: writer.set_state(CLEAN_STOP, "yes"))
+            self._commit.stop()
+        if self._readers.is_started:
+            self._readers.stop()
+            self._pool.stop()
+        self._store.close()
+
+    def _take_up_in_thread(self, connection: Any) -> None:
+        """Set the gauges, and queue what is still to be derived."""
+        counts = connection.execute(
+            "SELECT (SELECT count(*) FROM patients), count(*), coalesce(sum(num_series), 0),"
+            " coalesce(sum(num_instances), 0), coalesce(sum(size_bytes), 0) FROM studies"
+        ).fetchone()
+        metrics = self._metrics
+        for gauge, value in zip(
+            (
+                metrics.archive_patients,
+                metrics.archive_studies,
+                metrics.archive_series,
+                metrics.archive_instances,
+                metrics.archive_bytes,
+            ),
+            counts,
+            strict=True,
+        ):
+            gauge.set(value)
+        assert self._derive is not None
+        for row in connection.execute(
+            "SELECT pk, path, data_set_offset, transfer_syntax_uid FROM instances WHERE sha256 IS NULL ORDER BY pk"
+        ):
+            self._derive.add(Derivable(*row))
+
+    def _start_sweep(self) -> None:
+        self._health.set("storage", Health.RECOVERING, "looking for files that the index does not know")
+        self._sweep = Sweep(
+            settings=self._settings,
+            store=self._store,
+            take_in=lambda candidate: self._reactor.callFromThread(self._take_in, candidate),
+            ended=lambda: self._reactor.callFromThread(
+                self._health.set, "storage", Health.HEALTHY, "every file is known"
+            ),
+        )
+        self._sweep.start()
+
+    def _take_in(self, candidate: Candidate) -> None:
+        assert self._commit is not None
+        candidate.answer.addErrback(self._not_taken_in, candidate)
+        try:
+            self._commit.submit(candidate)
+        except ArchiveClosed:
+            return
+
+    def _not_taken_in(self, failure: Failure, candidate: Candidate) -> None:
+        self.log.warn(
+            "the file of instance {sop_instance_uid} is put into quarantine: {reason}",
+            sop_instance_uid=candidate.header.sop_instance_uid,
+            reason=failure.getErrorMessage(),
+        )
+        self._store.quarantine(candidate.incoming_path)
+
+    # -- doors
+
+    def receive(self, header: InstanceHeader, principal: Principal) -> Incoming:
+        """
+        Give a place for an object that is about to arrive; an async context manager.
+
+        Nothing is visible to queries until `Incoming.commit()` has fired. Leaving without it discards the bytes.
+
+        Raises:
+            StorageFull, ArchiveClosed: on entering.
+        """
+        if self._commit is None:
+            raise ArchiveClosed("the archive is not open")
+        return Incoming(
+            header=header,
+            source_ae_title=principal.name,
+            settings=self._settings,
+            store=self._store,
+            admit=self._space.check,
+            submit=self._commit.submit,
+            reactor=self._reactor,
+            pool=self._pool,
+        )
+
+    def pages(self, statement: Select[Any]) -> AsyncIterator[list[Row]]:
+        """Give the rows of a query's statement, page by page, all of one moment."""
+        return self._readers.pages(statement)
+
+    def write_index(self, job: Any) -> Deferred[None]:
+        """Have the commit thread run a function with the index's writer."""
+        if self._commit is None:
+            raise ArchiveClosed("the archive is not open")
+        return self._commit.run(job)
+
+    # -- after a batch
+
+    def _committed_in_thread(self, stored: Sequence[CommittedObject], duration_s: float) -> None:
+        metrics = self._metrics
+        size_bytes = 0
+        derive = self._derive
+        assert derive is not None
+        for item in stored:
+            candidate = item.candidate
+            size_bytes += candidate.size_bytes
+            derive.add(
+                Derivable(item.pk, item.path, candidate.data_set_offset, candidate.header.transfer_syntax_uid)
+            )
+        metrics.ingest_commit_seconds.observe(duration_s)
+        metrics.ingest_batch_instances.observe(len(stored))
+        metrics.stored_instances_total.inc(len(stored))
+        metrics.stored_bytes_total.inc(size_bytes)
+        metrics.archive_instances.inc(sum(item.outcome is not Outcome.REPLACED for item in stored))
+        metrics.archive_bytes.inc(size_bytes - sum(i.replaced.size_bytes for i in stored if i.replaced is not None))
+        if self._bus.has_subscribers(ImageReceived):
+            self._bus.publish_all([_image_received(item) for item in stored if not item.candidate.is_rebuilt])
+
+    def _derived_in_thread(self, group: list[Derived]) -> None:
+        commit = self._commit
+        assert commit is not None
+        commit.run(lambda writer: writer.set_derived(group)).addErrback(self._not_noted)
+
+    def _not_noted(self, failure: Failure) -> None:
+        self.log.failure("checksums could not be noted; they are computed again at the next start", failure)
+
+    def _conflict_noticed_in_thread(self) -> None:
+        self._conflicts += 1
+        self.log.warn(
+            "a Patient ID has arrived with another name or birth date; it is kept as a patient of its own"
+            " and both are marked as a conflict ({count} since the start)",
+            count=self._conflicts,
+        )
+
+
+def _image_received(item: CommittedObject) -> ImageReceived:
+    candidate, values = item.candidate, item.values
+    return ImageReceived(
+        sop_instance_uid=candidate.header.sop_instance_uid,
+        sop_class_uid=candidate.header.sop_class_uid,
+        patient_id=values.patient[_PATIENT_ID],
+        study_instance_uid=values.study[_STUDY_UID],
+        series_instance_uid=values.series[_SERIES_UID],
+        calling_ae=candidate.source_ae_title,
+        size_bytes=candidate.size_bytes,
+    )

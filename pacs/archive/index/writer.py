@@ -1,0 +1,407 @@
+"""
+The index's one writer: rows for objects, a batch at a time, inside the commit thread's transaction.
+
+Rows of patients, studies and series are found once and remembered; instances go in by one `executemany`; counts are
+added up over the batch and written once for each row that they belong to.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pacs.archive.attributes import ATTRIBUTES_OF, IndexValues, Level, Matching, name_search_key
+from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
+from pacs.archive.index.sql import insert_text
+
+REMEMBERED: Final = 20_000
+VARIABLES: Final = 500  # in one IN list
+
+_NAMES: Final = {
+    level: tuple(i for i, a in enumerate(attributes) if a.matching is Matching.NAME)
+    for level, attributes in ATTRIBUTES_OF.items()
+}
+
+
+def _columns(level: Level) -> list[str]:
+    attributes = ATTRIBUTES_OF[level]
+    return [a.column for a in attributes] + [f"{attributes[i].column}_search" for i in _NAMES[level]]
+
+
+def _with_search_keys(level: Level, values: tuple[str, ...]) -> tuple[str, ...]:
+    return values + tuple(name_search_key(values[i]) for i in _NAMES[level])
+
+
+def _position(level: Level, column: str) -> int:
+    return [a.column for a in ATTRIBUTES_OF[level]].index(column)
+
+
+_PATIENT_ID: Final = _position(Level.PATIENT, "patient_id")
+_ISSUER: Final = _position(Level.PATIENT, "issuer")
+_PATIENT_NAME: Final = _position(Level.PATIENT, "patient_name")
+_BIRTH_DATE: Final = _position(Level.PATIENT, "birth_date")
+_STUDY_UID: Final = _position(Level.STUDY, "study_instance_uid")
+_SERIES_UID: Final = _position(Level.SERIES, "series_instance_uid")
+_MODALITY: Final = _position(Level.SERIES, "modality")
+_SOP_CLASS_UID: Final = _position(Level.IMAGE, "sop_class_uid")
+
+_INSERT_PATIENT: Final = insert_text(PATIENTS, ["pk", *_columns(Level.PATIENT), "character_set"])
+_INSERT_STUDY: Final = insert_text(
+    STUDIES, ["pk", "patient_pk", *_columns(Level.STUDY), "character_set", "received_at"]
+)
+_INSERT_SERIES: Final = insert_text(SERIES, ["pk", "study_pk", *_columns(Level.SERIES), "character_set"])
+_INSTANCE_COLUMNS: Final = [
+    "pk",
+    "series_pk",
+    *_columns(Level.IMAGE),
+    "copy_number",
+    "character_set",
+    "transfer_syntax_uid",
+    "path",
+    "size_bytes",
+    "data_set_offset",
+    "received_at",
+    "source_ae_title",
+]
+_INSERT_INSTANCE: Final = insert_text(INSTANCES, _INSTANCE_COLUMNS)
+_EXISTING: Final = (
+    "SELECT i.pk, i.sop_instance_uid, i.copy_number, i.path, i.size_bytes, i.data_set_offset, i.transfer_syntax_uid,"
+    " s.pk, t.pk, t.study_instance_uid, p.pk, p.patient_id, p.issuer"
+    " FROM instances i JOIN series s ON s.pk = i.series_pk JOIN studies t ON t.pk = s.study_pk"
+    " JOIN patients p ON p.pk = t.patient_pk WHERE i.sop_instance_uid IN ({marks}) ORDER BY i.copy_number"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The rows that an object belongs to."""
+
+    patient_pk: int
+    study_pk: int
+    series_pk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """An object that is in the index."""
+
+    pk: int
+    sop_instance_uid: str
+    copy_number: int
+    path: str
+    size_bytes: int
+    data_set_offset: int
+    transfer_syntax_uid: str
+    place: Place
+    study_instance_uid: str
+    patient_id: str
+    issuer: str
+
+
+@dataclass(slots=True)
+class _Counts:
+    studies: int = 0
+    series: int = 0
+    instances: int = 0
+    size_bytes: int = 0
+
+
+class IndexWriter:
+    """
+    Writes the index.
+
+    Args:
+        connection: from `connect_writer`; used by one thread at a time.
+        conflict_noticed: called when a Patient ID turns out to be several patients'.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, conflict_noticed: Callable[[], None]) -> None:
+        self._connection = connection
+        self._execute = connection.execute
+        self._conflict_noticed = conflict_noticed
+        self._patients: dict[tuple[str, str, str, str], int] = {}
+        self._studies: dict[tuple[int, str], int] = {}
+        self._series: dict[tuple[int, str], int] = {}
+        self._modalities: dict[int, set[str]] = {}
+        self._sop_classes: dict[int, set[str]] = {}
+        self._instance_rows: list[tuple[Any, ...]] = []
+        self._counts: dict[str, dict[int, _Counts]] = {}
+        self._next_pk = {
+            table: int(self._execute(f"SELECT coalesce(max(pk), 0) + 1 FROM {table}").fetchone()[0])
+            for table in ("patients", "studies", "series", "instances")
+        }
+
+    # -- transactions
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        if len(self._patients) + len(self._studies) + len(self._series) > REMEMBERED:
+            self._forget()
+        self._execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Write what was added and commit; the log's durability is the barrier's business."""
+        self._flush()
+        self._execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo the transaction."""
+        if self._connection.in_transaction:
+            self._execute("ROLLBACK")
+        self._instance_rows = []
+        self._counts = {}
+        self._forget()
+
+    def checkpoint(self) -> None:
+        """Move the log into the database file, synced by SQLite, and empty it."""
+        self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Between `begin` and `commit`."""
+        return self._connection.in_transaction
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @property
+    def next_instance_pk(self) -> int:
+        """The key that the next instance will get; keys only grow."""
+        return self._next_pk["instances"]
+
+    # -- objects
+
+    def existing(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Existing]]:
+        """Give what is kept already under some SOP Instance UIDs, copies in their order."""
+        found: dict[str, list[Existing]] = {}
+        for start in range(0, len(sop_instance_uids), VARIABLES):
+            part = sop_instance_uids[start : start + VARIABLES]
+            for row in self._execute(_EXISTING.format(marks=",".join("?" * len(part))), part):
+                existing = Existing(*row[:7], Place(row[10], row[8], row[7]), row[9], row[11], row[12])
+                found.setdefault(existing.sop_instance_uid, []).append(existing)
+        return found
+
+    def place(self, values: IndexValues, received_at: int) -> Place:
+        """Give the patient, study and series of an object, making what is new."""
+        patient_pk = self._patient(values)
+        study_pk = self._study(patient_pk, values, received_at)
+        return Place(patient_pk, study_pk, self._series_of(study_pk, values))
+
+    def add(
+        self,
+        place: Place,
+        values: IndexValues,
+        *,
+        copy_number: int,
+        transfer_syntax_uid: str,
+        path: str,
+        size_bytes: int,
+        data_set_offset: int,
+        received_at: int,
+        source_ae_title: str,
+    ) -> int:
+        """Add an object; give its key."""
+        pk = self._new_pk("instances")
+        self._instance_rows.append(
+            (
+                pk,
+                place.series_pk,
+                *_with_search_keys(Level.IMAGE, values.instance),
+                copy_number,
+                values.character_set,
+                transfer_syntax_uid,
+                path,
+                size_bytes,
+                data_set_offset,
+                received_at,
+                source_ae_title,
+            )
+        )
+        self._count(place, 1, size_bytes)
+        self._note_sop_class(place.study_pk, values.instance[_SOP_CLASS_UID])
+        return pk
+
+    def remove(self, existing: Existing) -> None:
+        """Remove an object, and the series, study and patient that are empty without it."""
+        self._flush()
+        place = existing.place
+        self._execute("DELETE FROM headers WHERE instance_pk = ?", (existing.pk,))
+        self._execute("DELETE FROM instances WHERE pk = ?", (existing.pk,))
+        self._count(place, -1, -existing.size_bytes)
+        self._flush()
+        self._forget()
+        if self._execute("DELETE FROM series WHERE pk = ? AND num_instances <= 0", (place.series_pk,)).rowcount:
+            self._execute("UPDATE studies SET num_series = num_series - 1 WHERE pk = ?", (place.study_pk,))
+        if self._execute("DELETE FROM studies WHERE pk = ? AND num_instances <= 0", (place.study_pk,)).rowcount:
+            self._execute("UPDATE patients SET num_studies = num_studies - 1 WHERE pk = ?", (place.patient_pk,))
+        self._execute("DELETE FROM patients WHERE pk = ? AND num_instances <= 0", (place.patient_pk,))
+
+    def set_derived(self, rows: Iterable[tuple[int, str, bytes | None]]) -> None:
+        """Note checksum and header of objects; of one that is gone, nothing."""
+        for pk, sha256, header in rows:
+            updated = self._execute("UPDATE instances SET sha256 = ? WHERE pk = ?", (sha256, pk)).rowcount
+            if updated and header is not None:
+                self._execute("INSERT OR REPLACE INTO headers (instance_pk, data) VALUES (?, ?)", (pk, header))
+
+    def set_state(self, name: str, value: str) -> None:
+        """Keep a value of the archive's own."""
+        self._execute("INSERT OR REPLACE INTO archive_state (name, value) VALUES (?, ?)", (name, value))
+
+    def state(self, name: str) -> str | None:
+        """Give a value of the archive's own."""
+        row = self._execute("SELECT value FROM archive_state WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a statement of recovery; give its rows."""
+        return self._execute(statement, parameters).fetchall()
+
+    # -- within
+
+    def _new_pk(self, table: str) -> int:
+        pk = self._next_pk[table]
+        self._next_pk[table] = pk + 1
+        return pk
+
+    def _forget(self) -> None:
+        for remembered in (self._patients, self._studies, self._series, self._modalities, self._sop_classes):
+            remembered.clear()
+
+    def _patient(self, values: IndexValues) -> int:
+        patient = values.patient
+        name = name_search_key(patient[_PATIENT_NAME])
+        key = (patient[_PATIENT_ID], patient[_ISSUER], name, patient[_BIRTH_DATE])
+        pk = self._patients.get(key)
+        if pk is None:
+            pk = self._find_patient(values, name)
+            self._patients[key] = pk
+        return pk
+
+    def _find_patient(self, values: IndexValues, name: str) -> int:
+        """Find the patient of an identifier, or make one; another name or birth date is another patient."""
+        patient = values.patient
+        patient_id, birth_date = patient[_PATIENT_ID], patient[_BIRTH_DATE]
+        rows = self._execute(
+            "SELECT pk, patient_name_search, birth_date FROM patients WHERE patient_id = ? AND issuer = ? ORDER BY pk",
+            (patient_id, patient[_ISSUER]),
+        ).fetchall()
+        for pk, known_name, known_birth_date in rows:
+            if (known_name, known_birth_date) == (name, birth_date):
+                return int(pk)
+        for pk, known_name, known_birth_date in rows:
+            names_agree = not name or not known_name or name == known_name
+            dates_agree = not birth_date or not known_birth_date or birth_date == known_birth_date
+            if patient_id and names_agree and dates_agree:
+                self._fill_patient(pk, patient)
+                return int(pk)
+        pk = self._new_pk("patients")
+        row = (pk, *_with_search_keys(Level.PATIENT, patient), values.character_set)
+        self._execute(_INSERT_PATIENT, row)
+        if rows and patient_id:
+            self._execute(
+                "UPDATE patients SET is_conflict = 1 WHERE patient_id = ? AND issuer = ?",
+                (patient_id, patient[_ISSUER]),
+            )
+            self._conflict_noticed()
+        return pk
+
+    def _fill_patient(self, pk: int, patient: tuple[str, ...]) -> None:
+        """Fill in what the patient's earlier objects left empty."""
+        for column, value in zip(_columns(Level.PATIENT), _with_search_keys(Level.PATIENT, patient), strict=True):
+            if value:
+                self._execute(f"UPDATE patients SET {column} = ? WHERE pk = ? AND {column} = ''", (value, pk))
+        self._patients.clear()
+
+    def _study(self, patient_pk: int, values: IndexValues, received_at: int) -> int:
+        uid = values.study[_STUDY_UID]
+        pk = self._studies.get((patient_pk, uid))
+        if pk is not None:
+            return pk
+        row = self._execute(
+            "SELECT pk, modalities_in_study, sop_classes_in_study FROM studies"
+            " WHERE patient_pk = ? AND study_instance_uid = ?",
+            (patient_pk, uid),
+        ).fetchone()
+        if row is None:
+            pk = self._new_pk("studies")
+            study = _with_search_keys(Level.STUDY, values.study)
+            self._execute(_INSERT_STUDY, (pk, patient_pk, *study, values.character_set, received_at))
+            self._counts_of("patients", patient_pk).studies += 1
+            modalities, sop_classes = "", ""
+        else:
+            pk, modalities, sop_classes = int(row[0]), row[1], row[2]
+        self._modalities[pk] = set(modalities.split("\\")) - {""}
+        self._sop_classes[pk] = set(sop_classes.split("\\")) - {""}
+        self._studies[patient_pk, uid] = pk
+        return pk
+
+    def _series_of(self, study_pk: int, values: IndexValues) -> int:
+        uid = values.series[_SERIES_UID]
+        pk = self._series.get((study_pk, uid))
+        if pk is not None:
+            return pk
+        row = self._execute(
+            "SELECT pk FROM series WHERE study_pk = ? AND series_instance_uid = ?", (study_pk, uid)
+        ).fetchone()
+        if row is None:
+            pk = self._new_pk("series")
+            series = _with_search_keys(Level.SERIES, values.series)
+            self._execute(_INSERT_SERIES, (pk, study_pk, *series, values.character_set))
+            self._counts_of("studies", study_pk).series += 1
+        else:
+            pk = int(row[0])
+        self._note(self._modalities, "modalities_in_study", study_pk, values.series[_MODALITY])
+        self._series[study_pk, uid] = pk
+        return pk
+
+    def _note_sop_class(self, study_pk: int, sop_class_uid: str) -> None:
+        if sop_class_uid not in self._sop_classes.get(study_pk, ()):
+            self._note(self._sop_classes, "sop_classes_in_study", study_pk, sop_class_uid)
+
+    def _note(self, known: dict[int, set[str]], column: str, study_pk: int, value: str) -> None:
+        """Add a value to a list that a study keeps."""
+        values = known.get(study_pk)
+        if values is None:
+            row = self._execute(f"SELECT {column} FROM studies WHERE pk = ?", (study_pk,)).fetchone()
+            values = known[study_pk] = set(row[0].split("\\")) - {""}
+        if value and value not in values:
+            values.add(value)
+            self._execute(f"UPDATE studies SET {column} = ? WHERE pk = ?", ("\\".join(sorted(values)), study_pk))
+
+    def _counts_of(self, table: str, pk: int) -> _Counts:
+        rows = self._counts.setdefault(table, {})
+        counts = rows.get(pk)
+        if counts is None:
+            counts = rows[pk] = _Counts()
+        return counts
+
+    def _count(self, place: Place, instances: int, size_bytes: int) -> None:
+        for table, pk in (("series", place.series_pk), ("studies", place.study_pk), ("patients", place.patient_pk)):
+            counts = self._counts_of(table, pk)
+            counts.instances += instances
+            counts.size_bytes += size_bytes
+
+    def _flush(self) -> None:
+        rows, self._instance_rows = self._instance_rows, []
+        if rows:
+            self._connection.executemany(_INSERT_INSTANCE, rows)
+        counts, self._counts = self._counts, {}
+        for pk, count in counts.get("series", {}).items():
+            self._execute(
+                "UPDATE series SET num_instances = num_instances + ?, size_bytes = size_bytes + ? WHERE pk = ?",
+                (count.instances, count.size_bytes, pk),
+            )
+        for pk, count in counts.get("studies", {}).items():
+            self._execute(
+                "UPDATE studies SET num_series = num_series + ?, num_instances = num_instances + ?,"
+                " size_bytes = size_bytes + ? WHERE pk = ?",
+                (count.series, count.instances, count.size_bytes, pk),
+            )
+        for pk, count in counts.get("patients", {}).items():
+            self._execute(
+                "UPDATE patients SET num_studies = num_studies + ?, num_instances = num_instances + ? WHERE pk = ?",
+                (count.studies, count.instances, pk),
+            )
