@@ -54,7 +54,7 @@ def candidate_of_file(store: FileStore, path: str, *, limits: ScanLimits) -> Can
         OSError: it can't be read.
     """
     with os.fdopen(store.open_object(path), "rb", buffering=0) as file:
-        meta = read_file_meta(file)  # type: ignore[arg-type]
+        meta = read_file_meta(file)
         status = os.fstat(file.fileno())
         file.seek(meta.data_set_offset)
         scanner = DataSetScanner(meta.transfer_syntax_uid, wanted=INDEX_TAGS, limits=limits)
