@@ -18,7 +18,7 @@ class IEventSubscriber(Interface):
 
     name = Attribute("A short name for the log.")
 
-    def subscribe(bus: EventBus) -> None:  # type: ignore[misc]  # noqa: N805
+    def subscribe(bus: EventBus) -> None:
         """Subscribe to what is wanted; called once, before the server listens."""
 
 

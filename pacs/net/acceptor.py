@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from pacs.events import AssociationClosed, AssociationOpened, AssociationRejected, EventBus
+from pacs.events import AssociationClosed, AssociationEvent, AssociationOpened, AssociationRejected, EventBus
 from pacs.monitoring.logs import RateLimited
 from pacs.monitoring.metrics import Metrics
 from pacs.net.association import Association
@@ -25,7 +25,9 @@ from pacs.net.settings import AcceptorSettings, AssociationSettings
 from pacs.security.access import Principal
 from pacs.ul import (
     APPLICATION_CONTEXT_NAME,
+    AAssociateAC,
     AAssociateRQ,
+    AcceptedContext,
     AssociateIndication,
     Implementation,
     ProviderAbortIndication,
@@ -150,7 +152,7 @@ class AcceptorFactory(Factory):
         self.dispatcher = dispatcher
         self.is_draining = False
 
-    def buildProtocol(self, addr: IAddress | None) -> AcceptorProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> AcceptorProtocol | None:  # type: ignore[override]
         if self.registry.half_open_count >= self._settings.max_half_open:
             self._metrics.associations_total.labels(result="refused").inc()
             self._refusals.warn(
@@ -189,13 +191,19 @@ class AcceptorFactory(Factory):
                 connection.end_reason = "shutdown"
                 connection.abort(2, 0)
 
+    def drop_all(self) -> None:
+        """Close the transports of peers that do not even take the abort."""
+        for connection in self.registry.connections():
+            if isinstance(connection, AcceptorProtocol):
+                connection.drop()
+
     # -- the protocol's side
 
     def next_association_id(self) -> str:
         """Give an identifier that no other association of this server has had."""
         return f"{self._id_prefix}-{next(self._ids)}"
 
-    def negotiate(self, request: AAssociateRQ):  # type: ignore[no-untyped-def]
+    def negotiate(self, request: AAssociateRQ) -> tuple[AAssociateAC, dict[int, AcceptedContext]]:
         """Answer the presentation contexts (PS3.8 annex B, PS3.7 annex D)."""
         return negotiate(
             request,
@@ -216,8 +224,8 @@ class AcceptorFactory(Factory):
             raise Rejection(TRANSIENT, SOURCE_PRESENTATION, 1, "the server is shutting down")
         if request.application_context != APPLICATION_CONTEXT_NAME:
             raise Rejection(PERMANENT, SOURCE_USER, 2, "application context name not supported")
-        if not request.has_legal_ae_titles:
-            raise Rejection(PERMANENT, SOURCE_USER, 3, "AE title is empty or has illegal characters")
+        if not request.has_legal_calling_ae_title:
+            raise Rejection(PERMANENT, SOURCE_USER, 3, "calling AE title is empty or has illegal characters")
         if not settings.accepts_any_called_ae and request.called_ae_title != settings.ae_title:
             raise Rejection(PERMANENT, SOURCE_USER, 7, f"called AE title is not {settings.ae_title}")
         principal = self._admission(request, peer_address)
@@ -287,7 +295,7 @@ class AcceptorFactory(Factory):
             peer_address=association.peer_address,
         )
         if self._bus.has_subscribers(AssociationOpened):
-            self._bus.publish(AssociationOpened(**_event_fields(association, "")))
+            self._bus.publish(_event(AssociationOpened, association, ""))
 
     def connection_closed(self, connection: AcceptorProtocol) -> None:
         """Forget a connection."""
@@ -302,7 +310,7 @@ class AcceptorFactory(Factory):
                 reason=connection.end_reason,
             )
             if self._bus.has_subscribers(AssociationClosed):
-                self._bus.publish(AssociationClosed(**_event_fields(association, connection.end_reason)))
+                self._bus.publish(_event(AssociationClosed, association, connection.end_reason))
         self._look_whether_all_closed()
 
     def _look_whether_all_closed(self) -> None:
@@ -312,12 +320,12 @@ class AcceptorFactory(Factory):
             waiting.callback(None)
 
 
-def _event_fields(association: Association, reason: str) -> dict[str, object]:
-    return {
-        "association_id": association.association_id,
-        "calling_ae": association.calling_ae_title,
-        "called_ae": association.called_ae_title,
-        "peer_address": association.peer_address,
-        "tls": False,
-        "reason": reason,
-    }
+def _event(kind: type[AssociationEvent], association: Association, reason: str) -> AssociationEvent:
+    return kind(
+        association_id=association.association_id,
+        calling_ae=association.calling_ae_title,
+        called_ae=association.called_ae_title,
+        peer_address=association.peer_address,
+        tls=False,
+        reason=reason,
+    )

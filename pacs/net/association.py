@@ -21,6 +21,7 @@ from pacs.dimse import (
     Command,
     DIMSEProtocolError,
     MessageReader,
+    Response,
     encode_message,
 )
 from pacs.net.source import DataSetSource
@@ -63,14 +64,14 @@ class Dispatcher(Protocol):
 
     async def answer(
         self, association: Association, context: AcceptedContext, request: Command, data_set: DataSetSource | None
-    ) -> Command | None: ...
+    ) -> Response | None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class Answer:
     """A response to a request of ours, with its data set if it has one."""
 
-    command: Command
+    command: Response
     data_set: bytes | None
 
 
@@ -119,7 +120,7 @@ class Association:
         self._running_message_id: int | None = None
         self._running_source: DataSetSource | None = None
         self._is_canceled = False
-        self._requests: dict[int, Deferred[Response]] = {}
+        self._requests: dict[int, Deferred[Answer]] = {}
         self._next_message_id = 1
 
     # -- what services use
@@ -151,14 +152,14 @@ class Association:
         self._next_message_id = message_id % 0xFFFF + 1
         return message_id
 
-    def invoke(self, context_id: int, request: Command, data_set: bytes | None = None) -> Deferred[Response]:
+    def invoke(self, context_id: int, request: Command, data_set: bytes | None = None) -> Deferred[Answer]:
         """
         Send a request of ours.
 
         Returns:
             fires with the final response; fails with `AssociationClosed`.
         """
-        answered: Deferred[Response] = Deferred()
+        answered: Deferred[Answer] = Deferred()
         if not self.is_open:
             answered.errback(Failure(AssociationClosed()))
             return answered
@@ -230,7 +231,7 @@ class Association:
             return
         source = DataSetSource(context=context, flow=self._carrier) if command.has_data_set else None
         self._receiving = source
-        if command.is_response:
+        if isinstance(command, Response):
             self._receive_response(command, source)
             return
         if self._dispatcher is None:
@@ -242,15 +243,15 @@ class Association:
             self._is_held = True
             self._carrier.hold()
 
-    def _receive_response(self, response: Command, source: DataSetSource | None) -> None:
+    def _receive_response(self, response: Response, source: DataSetSource | None) -> None:
         answered = self._requests.pop(response.id_of_request, None)
         if answered is None:
             raise DIMSEProtocolError("a response to no request")
         if source is None:
-            answered.callback(Response(response, None))
+            answered.callback(Answer(response, None))
             return
         reading = Deferred.fromCoroutine(source.read(RESPONSE_DATA_SET_BYTES))
-        reading.addCallback(lambda data: answered.callback(Response(response, data)))
+        reading.addCallback(lambda data: answered.callback(Answer(response, data)))
         reading.addErrback(answered.errback)
 
     def _serve_waiting(self) -> None:

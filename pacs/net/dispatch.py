@@ -12,13 +12,13 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from pacs.dimse import Command, DIMSEError, Status
+from pacs.dimse import Command, DIMSEError, Response, Status
 from pacs.monitoring.metrics import Metrics
 from pacs.net.association import Association, AssociationClosed
 from pacs.net.source import DataSetSource
 from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 
-Handler = Callable[[Association, AcceptedContext, Any, DataSetSource | None], Awaitable[Command | None]]
+Handler = Callable[[Association, AcceptedContext, Any, DataSetSource | None], Awaitable[Response | None]]
 """Gives the final response, or None when it has sent it itself; raises DIMSEError for a failure."""
 
 FailureTranslator = Callable[[Exception], DIMSEError | None]
@@ -66,7 +66,7 @@ class ServiceDispatcher:
 
     async def answer(
         self, association: Association, context: AcceptedContext, request: Command, data_set: DataSetSource | None
-    ) -> Command | None:
+    ) -> Response | None:
         """Serve one request; give its final response, or None when the service has sent it."""
         started_s = self._clock.seconds()
         try:
@@ -94,7 +94,7 @@ class ServiceDispatcher:
                 self._service_of[abstract_syntax] = service
         return service
 
-    def _failed(self, association: Association, request: Command, error: Exception) -> Command:
+    def _failed(self, association: Association, request: Command, error: Exception) -> Response:
         refusal = error if isinstance(error, DIMSEError) else self._translate(error)
         if refusal is None:
             self.log.failure(

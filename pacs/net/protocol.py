@@ -8,7 +8,8 @@ transport is encrypted. What an association request or its answer means is its s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
+from typing import Protocol as TypingProtocol
 
 from twisted.internet import interfaces
 from twisted.internet.defer import Deferred
@@ -41,6 +42,26 @@ ABORT_SOURCE_PROVIDER: Final = 2
 REASON_NOT_SPECIFIED: Final = 0
 
 
+class _Transport(TypingProtocol):
+    """What we use of a transport; TCP and TLS have it alike."""
+
+    bufferSize: int
+
+    def write(self, data: bytes) -> None: ...
+
+    def loseConnection(self) -> None: ...
+
+    def abortConnection(self) -> None: ...
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def registerProducer(self, producer: object, streaming: bool) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
+
+
 @implementer(interfaces.IPushProducer)
 class UpperLayerProtocol(Protocol):
     """
@@ -67,8 +88,8 @@ class UpperLayerProtocol(Protocol):
         self._is_releasing = False
         self._is_closing = False
         self._is_producer = False
-        self._is_lost = False
         self._closing_since_s = 0.0
+        self._wire: _Transport | None = None  # the transport while it is there
         self.association: Association | None = None
         self.last_received_s = clock.seconds()
         self.peer_address = "unknown"
@@ -91,6 +112,7 @@ class UpperLayerProtocol(Protocol):
         if interfaces.ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)  # Nagle's algorithm would hold each response back for 40 ms
             transport.setTcpKeepAlive(True)
+        self._wire = cast(_Transport, transport)
         self._apply(self._upper_layer.transport_opened())
 
     def dataReceived(self, data: bytes) -> None:
@@ -98,7 +120,7 @@ class UpperLayerProtocol(Protocol):
         self._apply(self._upper_layer.receive_data(data))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._is_lost = True
+        self._wire = None
         self._apply(self._upper_layer.transport_closed())
         self._stop_artim(None)
         self._wake_writers()
@@ -127,7 +149,7 @@ class UpperLayerProtocol(Protocol):
             self._apply(self._upper_layer.send_data(data))
 
     def wait_until_writable(self) -> Deferred[None] | None:
-        if self._write_paused_since_s is None or self._is_lost:
+        if self._write_paused_since_s is None or self._wire is None:
             return None
         waiter: Deferred[None] = Deferred()
         self._writable_waiters.append(waiter)
@@ -135,19 +157,18 @@ class UpperLayerProtocol(Protocol):
 
     def hold(self) -> None:
         self._holds += 1
-        if self._holds == 1 and self.transport is not None and not self._is_lost:
-            self.transport.pauseProducing()
+        if self._holds == 1 and self._wire is not None:
+            self._wire.pauseProducing()
 
     def let_go(self) -> None:
         self._holds -= 1
-        if self._holds == 0 and self.transport is not None and not self._is_lost:
+        if self._holds == 0 and self._wire is not None:
             self.last_received_s = self._clock.seconds()
-            self.transport.resumeProducing()
+            self._wire.resumeProducing()
 
     def expect_bulk(self) -> None:
-        transport = self.transport
-        if getattr(transport, "bufferSize", BULK_READ_BYTES) < BULK_READ_BYTES:
-            transport.bufferSize = BULK_READ_BYTES
+        if self._wire is not None:
+            self._wire.bufferSize = BULK_READ_BYTES
 
     def became_idle(self) -> None:
         if self._is_releasing and self._upper_layer.state in (State.STA8, State.STA9, State.STA12):
@@ -164,9 +185,10 @@ class UpperLayerProtocol(Protocol):
 
     def drop(self) -> None:
         """Close the transport without a word."""
-        if self.transport is not None and not self._is_lost:
+        wire = self._wire
+        if wire is not None:
             self._stop_being_producer()
-            self.transport.abortConnection()
+            wire.abortConnection()
 
     # -- looked at each second by whoever keeps the connections
 
@@ -212,10 +234,9 @@ class UpperLayerProtocol(Protocol):
     def established(self, association: Association) -> None:
         """Carry messages of `association` from now on."""
         self.association = association
-        transport = self.transport
-        if interfaces.IConsumer.providedBy(transport):
+        if self._wire is not None:
             self._is_producer = True
-            transport.registerProducer(self, True)
+            self._wire.registerProducer(self, True)
 
     # -- within
 
@@ -243,8 +264,8 @@ class UpperLayerProtocol(Protocol):
 
     def _flush_output(self) -> None:
         data = self._upper_layer.data_to_send()
-        if data and self.transport is not None and not self._is_lost:
-            self.transport.write(data)
+        if data and self._wire is not None:
+            self._wire.write(data)
 
     def _message_refused(self, error: DIMSEProtocolError) -> None:
         association = self.association
@@ -304,17 +325,18 @@ class UpperLayerProtocol(Protocol):
         self.drop()
 
     def _close_transport(self, _: CloseTransport) -> None:
-        if self.transport is None or self._is_lost:
+        if self._wire is None:
             return
         self._is_closing = True
         self._closing_since_s = self._clock.seconds()
+        wire = self._wire
         self._stop_being_producer()
-        self.transport.loseConnection()
+        wire.loseConnection()
 
     def _stop_being_producer(self) -> None:
-        if self._is_producer and self.transport is not None:
+        if self._is_producer and self._wire is not None:
             self._is_producer = False
-            self.transport.unregisterProducer()
+            self._wire.unregisterProducer()
         self._write_paused_since_s = None
         self._wake_writers()
 

@@ -80,7 +80,7 @@ class RequestorProtocol(UpperLayerProtocol):
 
     def release(self) -> Deferred[None]:
         """Release the association; fires when the transport is closed (PS3.8 7.2)."""
-        if not self._is_lost:
+        if self._wire is not None:
             self._apply(self._upper_layer.release())
         return self.when_closed
 
@@ -176,7 +176,7 @@ class Requestor:
         )
         established = protocol.when_established
         assert established is not None
-        await endpoint.connect(Factory.forProtocol(lambda: protocol))  # type: ignore[arg-type]
+        await endpoint.connect(Factory.forProtocol(lambda: protocol))
         return protocol, await established
 
     async def verify(self, endpoint: IStreamClientEndpoint, *, called_ae_title: str, principal: Principal) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pacs.archive.archive import Archive
 from pacs.archive.interfaces import InstanceHeader
 from pacs.dataset.transfer_syntaxes import keeps_pixels
-from pacs.dimse import Command, CStoreRQ, DIMSEError, Status
+from pacs.dimse import Command, CStoreRQ, DIMSEError, Response, Status
 from pacs.net.association import Association
 from pacs.net.dispatch import Handler
 from pacs.net.source import DataSetSource
@@ -35,7 +35,7 @@ class StorageService:
 
     async def c_store(
         self, association: Association, context: AcceptedContext, request: CStoreRQ, data_set: DataSetSource | None
-    ) -> Command:
+    ) -> Response:
         """Keep one object; answer only when it is safe on disk and in the index (PS3.4 B.2)."""
         if request.affected_sop_class_uid != context.abstract_syntax:
             raise DIMSEError(Status.SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the presentation context")

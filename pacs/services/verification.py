@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES
-from pacs.dimse import CEchoRQ, Command, Status
+from pacs.dimse import CEchoRQ, Command, Response, Status
 from pacs.net.association import Association
 from pacs.net.dispatch import Handler
 from pacs.net.source import DataSetSource
@@ -31,6 +31,6 @@ class VerificationService:
 
     async def c_echo(
         self, association: Association, context: AcceptedContext, request: CEchoRQ, data_set: DataSetSource | None
-    ) -> Command:
+    ) -> Response:
         """Say that we are here (PS3.7 9.1.5)."""
         return request.response(Status.SUCCESS)
