@@ -1,0 +1,1 @@
+"""Production PACS: a DICOM archive on Twisted."""

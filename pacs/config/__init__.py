@@ -1,0 +1,9 @@
+"""
+The configuration: one YAML file, the environment, and the defaults, as one frozen object.
+"""
+
+from pacs.config.errors import ConfigurationError, Fault
+from pacs.config.model import Configuration
+from pacs.config.reader import Loaded, load_configuration
+
+__all__ = ["Configuration", "ConfigurationError", "Fault", "Loaded", "load_configuration"]

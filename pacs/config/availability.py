@@ -1,0 +1,72 @@
+"""
+Keys whose feature is not built yet: setting one to something else than its default is refused, never ignored; a
+default that is not in force yet gets a warning at the start.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from pacs.config.model import Configuration
+
+NOT_AVAILABLE: Final = (
+    "server.tls",
+    "server.limits.tls_handshake_seconds",
+    "server.limits.http_header_bytes",
+    "server.limits.http_json_bytes",
+    "server.limits.http_connections",
+    "server.remote_nodes",
+    "storage.database.url",
+    "storage.objects",
+    "security.access_control",
+    "security.allowed_ae_titles",
+    "security.anonymization",
+    "rest_api",
+    "monitoring",
+    "events",
+    "logging.audit_log_path",
+    "logging.audit_syslog",
+)
+"""Keys, and whole sections, that a later version brings."""
+
+MAY_BE_SWITCHED_OFF: Final = frozenset(("security.access_control.enabled", "rest_api.enabled"))
+"""Booleans that say what is the case today anyway."""
+
+NOT_IN_FORCE: Final = (
+    ("security.access_control.enabled", "access control is not available yet: every peer may do everything"),
+    ("rest_api.enabled", "the HTTP interface is not available yet: nothing listens on rest_api.port"),
+    ("logging.audit_log_path", "the audit log is not available yet: nothing is written to it"),
+    ("server.remote_nodes", "sending to remote nodes is not available yet"),
+)
+"""Built-in defaults that promise what is not there yet."""
+
+
+def _flatten(model: BaseModel, prefix: str = "") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            values.update(_flatten(value, f"{prefix}{name}."))
+        else:
+            values[prefix + name] = value
+    return values
+
+
+def refused_keys(configuration: Configuration) -> list[str]:
+    """Give the keys that ask for what is not available yet."""
+    defaults = _flatten(Configuration())
+    refused: list[str] = []
+    for key, value in _flatten(configuration).items():
+        is_later = any(key == name or key.startswith(f"{name}.") for name in NOT_AVAILABLE)
+        if not is_later or value == defaults[key] or (key in MAY_BE_SWITCHED_OFF and value is False):
+            continue
+        refused.append(key)
+    return refused
+
+
+def warnings(configuration: Configuration) -> list[str]:
+    """Give a warning for each default that is not in force yet."""
+    values = _flatten(configuration)
+    return [f"{key}: {message}" for key, message in NOT_IN_FORCE if values[key]]

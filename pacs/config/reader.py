@@ -1,0 +1,269 @@
+"""
+Reading the configuration: YAML with line marks, the environment over it, and every fault at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pacs.config.availability import refused_keys, warnings
+from pacs.config.errors import ConfigurationError, Fault
+from pacs.config.model import Configuration
+
+ENVIRONMENT_PREFIX: Final = "PACS_"
+LARGEST_FILE_BYTES: Final = 1 << 20
+LARGEST_SECRET_BYTES: Final = 1 << 16
+MOST_NODES: Final = 100_000
+
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_BOOLEAN: Final = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """
+    A configuration that can be used.
+
+    Attributes:
+        source: the file, or None for the built-in defaults.
+        warnings: for the log.
+    """
+
+    configuration: Configuration
+    source: Path | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What is gathered while a configuration is read."""
+
+    source: str
+    faults: list[Fault] = field(default_factory=list)
+    lines: dict[tuple[str | int, ...], tuple[str, int]] = field(default_factory=dict)
+    node_count: int = 0
+
+    def fault(self, path: tuple[str | int, ...], message: str, line: int = 0) -> None:
+        source, known_line = self.place(path)
+        self.faults.append(Fault(source, line or known_line, _key(path), message))
+
+    def place(self, path: tuple[str | int, ...]) -> tuple[str, int]:
+        """Give source and line of a key, or of the nearest one above it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, (self.source, 0))
+
+
+def _key(path: tuple[str | int, ...]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def load_configuration(path: Path | None, environment: Mapping[str, str]) -> Loaded:
+    """
+    Read a configuration.
+
+    Args:
+        path: of the YAML file; None, or one that does not exist, gives the defaults and the environment.
+
+    Raises:
+        ConfigurationError: with all faults.
+    """
+    exists = path is not None and path.exists()
+    reading = _Reading(str(path) if path is not None else "built-in defaults")
+    values = _read_file(path, reading, environment) if path is not None and exists else {}
+    if reading.faults:
+        raise ConfigurationError(reading.faults)
+    _apply_environment(values, environment, reading)
+    _read_secret_files(Configuration, values, (), reading)
+    try:
+        configuration = Configuration.model_validate(values)
+    except ValidationError as error:
+        _explain(error, reading)
+        raise ConfigurationError(reading.faults) from None
+    for key in refused_keys(configuration):
+        reading.fault(tuple(key.split(".")), "not available yet; remove it to use the default")
+    if reading.faults:
+        raise ConfigurationError(reading.faults)
+    return Loaded(configuration, path if exists else None, tuple(warnings(configuration)))
+
+
+def _read_file(path: Path, reading: _Reading, environment: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            reading.fault((), f"longer than {LARGEST_FILE_BYTES} bytes")
+            return {}
+        text = path.read_bytes().decode("utf-8-sig")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except OSError as error:
+        reading.fault((), f"can't be read: {error.strerror}")
+        return {}
+    except UnicodeDecodeError:
+        reading.fault((), "is not UTF-8 text")
+        return {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark is not None else 0
+        reading.fault((), f"no YAML: {error.problem or error.context}", line)
+        return {}
+    except (yaml.YAMLError, RecursionError) as error:
+        reading.fault((), f"no YAML: {str(error).splitlines()[0]}")
+        return {}
+    if node is None:
+        return {}
+    if not isinstance(node, yaml.MappingNode):
+        reading.fault((), "the top level must be a mapping of sections", node.start_mark.line + 1)
+        return {}
+    value = _value(node, (), reading, environment)
+    return value if isinstance(value, dict) else {}
+
+
+def _value(node: yaml.Node, path: tuple[str | int, ...], reading: _Reading, environment: Mapping[str, str]) -> Any:
+    """Give a node's value; note the line of each key."""
+    reading.lines.setdefault(path, (reading.source, node.start_mark.line + 1))
+    reading.node_count += 1
+    if reading.node_count > MOST_NODES or len(path) > 20:
+        if not reading.faults:
+            reading.fault(path, "too many values or too deep; are aliases nested?", node.start_mark.line + 1)
+        return None
+    if isinstance(node, yaml.MappingNode):
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                reading.fault(path, "a key must be a word", line)
+                continue
+            key = str(key_node.value)
+            if key in values:
+                reading.fault((*path, key), "is there twice", line)
+            reading.lines[(*path, key)] = (reading.source, line)
+            values[key] = _value(value_node, (*path, key), reading, environment)
+        return values
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, (*path, index), reading, environment) for index, item in enumerate(node.value)]
+    return _scalar(node, path, reading, environment)
+
+
+def _scalar(node: yaml.Node, path: tuple[str | int, ...], reading: _Reading, environment: Mapping[str, str]) -> Any:
+    value = node.value
+    if node.tag == "tag:yaml.org,2002:str" or "${" in value:
+        replaced = _replace_variables(str(value), path, reading, environment)
+        return yaml.safe_load(replaced) if replaced != value and not node.style else replaced
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+    except (yaml.YAMLError, ValueError) as error:
+        reading.fault(path, f"no value: {str(error).splitlines()[0]}")
+        return None
+
+
+def _replace_variables(
+    text: str, path: tuple[str | int, ...], reading: _Reading, environment: Mapping[str, str]
+) -> str:
+    def replacement(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        if name in environment:
+            return environment[name]
+        if default is None:
+            reading.fault(path, f"the environment has no {name}; set it, or write ${{{name}:-default}}")
+            return ""
+        return default
+
+    return _VARIABLE.sub(replacement, text)
+
+
+def _apply_environment(values: dict[str, Any], environment: Mapping[str, str], reading: _Reading) -> None:
+    for name in sorted(environment):
+        if not name.startswith(ENVIRONMENT_PREFIX) or "__" not in name:
+            continue
+        path = tuple(part.lower() for part in name[len(ENVIRONMENT_PREFIX) :].split("__"))
+        target: Any = values
+        for part in path[:-1]:
+            if not isinstance(target.get(part), dict):
+                target[part] = {}
+            target = target[part]
+        try:
+            target[path[-1]] = _environment_value(environment[name])
+        except yaml.YAMLError:
+            target[path[-1]] = environment[name]
+        reading.lines[path] = (f"environment variable {name}", 0)
+
+
+def _environment_value(text: str) -> Any:
+    lowered = text.strip().lower()
+    if lowered in _BOOLEAN:
+        return _BOOLEAN[lowered]
+    return yaml.safe_load(text) if text.strip() else text
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Give the sections that a field's type may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple, typing.Annotated):
+        return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+    return []
+
+
+def _read_secret_files(
+    model: type[BaseModel], values: dict[str, Any], path: tuple[str | int, ...], reading: _Reading
+) -> None:
+    """Replace `<key>_file: PATH` by the file's content, for keys that have no `_file` form of their own."""
+    for key in list(values):
+        name = key.removesuffix("_file")
+        if key not in model.model_fields and name != key and name in model.model_fields:
+            file_name = values.pop(key)
+            try:
+                content = Path(str(file_name)).read_bytes()[:LARGEST_SECRET_BYTES].decode("utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                reading.fault((*path, key), "no such file, or it can't be read; give the path of a text file")
+                continue
+            if name in values:
+                reading.fault((*path, key), f"stands beside {name}; give one of the two")
+            values[name] = content
+            reading.lines[(*path, name)] = reading.place((*path, key))
+        elif isinstance(values[key], dict) and key in model.model_fields:
+            for inner in _models_in(model.model_fields[key].annotation):
+                _read_secret_files(inner, values[key], (*path, key), reading)
+
+
+def _fields_at(path: tuple[str | int, ...]) -> list[str]:
+    """Give the keys that a section has."""
+    models: list[type[BaseModel]] = [Configuration]
+    for part in path:
+        if isinstance(part, int):
+            continue
+        models = [
+            inner
+            for model in models
+            if part in model.model_fields
+            for inner in _models_in(model.model_fields[part].annotation)
+        ]
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _explain(error: ValidationError, reading: _Reading) -> None:
+    for item in error.errors(include_url=False, include_context=False):
+        path = tuple(part for part in item["loc"] if not isinstance(part, str) or part.isidentifier())
+        if item["type"] == "extra_forbidden":
+            reading.fault(path, "unknown key" + _suggestion(path))
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            reading.fault(path, message[:1].lower() + message[1:])
+
+
+def _suggestion(path: tuple[str | int, ...]) -> str:
+    section, name = path[:-1], str(path[-1])
+    close = difflib.get_close_matches(name, _fields_at(section), n=1, cutoff=0.5)
+    return f", did you mean '{_key((*section, close[0]))}'?" if close else ""
