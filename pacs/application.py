@@ -14,20 +14,25 @@ from types import FrameType
 from typing import Any, ClassVar, Final
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
+from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 
 from pacs.archive.archive import Archive
+from pacs.archive.errors import IndexTooNew
+from pacs.archive.interfaces import DuplicatePolicy, NamingScheme
+from pacs.archive.reindex import reconcile
 from pacs.archive.settings import ArchiveSettings
 from pacs.config import Configuration
 from pacs.control.lock import RootPathLock, RootPathLocked
-from pacs.control.server import ControlServer
+from pacs.control.server import ControlServer, Progress
+from pacs.dataset.scanner import ScanLimits
 from pacs.events import EventBus
-from pacs.monitoring.health import LatenessWatchdog
-from pacs.monitoring.logs import install_logging
+from pacs.interfaces import IEventSubscriber
+from pacs.monitoring.health import HealthRegister, LatenessWatchdog
 from pacs.monitoring.metrics import Metrics
 from pacs.net.acceptor import AcceptorFactory
 from pacs.net.dispatch import ServiceDispatcher
@@ -39,11 +44,12 @@ from pacs.services.query import QueryService
 from pacs.services.statuses import archive_failure
 from pacs.services.storage import StorageService
 from pacs.services.verification import VerificationService
-from pacs.ul import IMPLEMENTATION, AAssociateRQ
-from pacs.version import __version__
+from pacs.ul import IMPLEMENTATION_CLASS_UID, AAssociateRQ, Implementation
+from pacs.version import IMPLEMENTATION_VERSION_NAME
 
-SWITCH_INTERVAL_S: Final = 0.0005  # the reactor and the commit thread share the interpreter: neither waits 5 ms for the other
+SWITCH_INTERVAL_S: Final = 0.0005  # the reactor and the commit thread share the interpreter; neither waits for 5 ms
 LISTEN_BACKLOG: Final = 256
+DROP_AFTER_S: Final = 2.0  # after the aborts, for peers that do not even take those
 
 
 class ArchiveService(Service):
@@ -61,6 +67,21 @@ class ArchiveService(Service):
         return Deferred.fromCoroutine(self._archive.stop())
 
 
+class WatchdogService(Service):
+    """Runs the lateness watchdog."""
+
+    def __init__(self, watchdog: LatenessWatchdog) -> None:
+        self._watchdog = watchdog
+
+    def startService(self) -> None:
+        super().startService()
+        self._watchdog.start()
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._watchdog.stop()
+
+
 class AcceptorService(Service):
     """Listens for associations; at the end lets running requests finish."""
 
@@ -71,31 +92,26 @@ class AcceptorService(Service):
         *,
         factory: AcceptorFactory,
         registry: AssociationRegistry,
-        interface: str,
-        port: int,
-        ae_title: str,
-        grace_s: float,
+        configuration: Configuration,
         reactor: Any,
     ) -> None:
         self._factory = factory
         self._registry = registry
-        self._interface = interface
-        self._port = port
-        self._ae_title = ae_title
-        self._grace_s = grace_s
+        self._server = configuration.server
         self._reactor = reactor
         self._listening: IListeningPort | None = None
 
     def startService(self) -> None:
         super().startService()
+        server = self._server
         self._listening = self._reactor.listenTCP(
-            self._port, self._factory, backlog=LISTEN_BACKLOG, interface=self._interface
+            server.port, self._factory, backlog=LISTEN_BACKLOG, interface=server.interface
         )
         self._registry.start()
         address = self._listening.getHost()
         self.log.info(
             "{ae_title} is ready on {interface}:{port}",
-            ae_title=self._ae_title,
+            ae_title=server.ae_title,
             interface=address.host,
             port=address.port,
         )
@@ -108,16 +124,187 @@ class AcceptorService(Service):
         listening, self._listening = self._listening, None
         if listening is not None:
             await listening.stopListening()
-        self.log.info(
-            "listening no longer; {count} associations get up to {grace_s:g} s to finish",
-            count=len(self._registry),
-            grace_s=self._grace_s,
+        grace_s = self._server.shutdown_grace_seconds
+        if len(self._registry):
+            self.log.info(
+                "listening no longer; {count} associations get up to {grace_s:g} s to finish",
+                count=len(self._registry),
+                grace_s=grace_s,
+            )
+        timers = (
+            self._reactor.callLater(grace_s, self._factory.abort_all),
+            self._reactor.callLater(grace_s + DROP_AFTER_S, self._factory.drop_all),
         )
-        drained = self._factory.drain()
-        end_of_grace = self._reactor.callLater(self._grace_s, self._factory.abort_all)
-        drop = self._reactor.callLater(self._grace_s + 2.0, self._factory.drop_all)
-        await drained
-        for timer in (end_of_grace, drop):
+        await self._factory.drain()
+        for timer in timers:
             if timer.active():
                 timer.cancel()
         self._registry.stop()
+
+
+class Server(OrderedMultiService):
+    """
+    The whole server: takes the lock, starts everything in order, and ends the process cleanly.
+
+    Args:
+        configuration: of the file, the environment and the defaults.
+    """
+
+    def __init__(self, *, configuration: Configuration, lock: RootPathLock, reactor: Any) -> None:
+        super().__init__()
+        self._configuration = configuration
+        self._lock = lock
+        self._reactor = reactor
+        self._is_stopping = False
+        self._exit_status = 0
+
+    def startService(self) -> None:
+        try:
+            self._lock.acquire()
+        except (RootPathLocked, OSError) as error:
+            print(f"productionpacs: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._reactor.callWhenRunning(self._install_signal_handlers)
+        self._reactor.addSystemEventTrigger("after", "shutdown", self._exit)
+        self.when_started.addErrback(self._could_not_start)
+        super().startService()
+
+    async def _stop_children(self) -> None:
+        await super()._stop_children()
+        self._lock.release()
+        self.log.info("stopped")
+
+    def _install_signal_handlers(self) -> None:
+        """Our own: twistd's leave the signal's number as exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signaled)
+
+    def _signaled(self, number: int, frame: FrameType | None) -> None:
+        if self._is_stopping:
+            os._exit(1)  # the second one: at once; what was acknowledged is on disk
+        self._is_stopping = True
+        self._reactor.callFromThread(self._reactor.stop)
+
+    def _could_not_start(self, failure: Failure) -> None:
+        if self._is_stopping and failure.check(CancelledError):
+            return
+        self._exit_status = 1
+        if failure.check(CannotListenError, IndexTooNew, OSError):
+            self.log.critical("the server can't start: {reason}", reason=failure.getErrorMessage())
+        else:
+            self.log.failure("the server can't start", failure)
+        self._reactor.callLater(0, self._reactor.stop)
+
+    def _exit(self) -> None:
+        """Leave a failed start's status: twistd itself would exit with 0."""
+        if self._exit_status:
+            sys.stdout.flush()
+            os._exit(self._exit_status)
+
+
+def archive_settings(configuration: Configuration) -> ArchiveSettings:
+    """Give the archive's part of the configuration."""
+    storage, limits = configuration.storage, configuration.server.limits
+    return ArchiveSettings(
+        root_path=Path(storage.root_path),
+        index_path=Path(storage.database.path),
+        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+        implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+        naming_scheme=NamingScheme(storage.naming_scheme),
+        duplicate_policy=DuplicatePolicy(storage.duplicate_policy),
+        min_free_bytes=storage.min_free_bytes,
+        object_bytes=limits.object_bytes,
+        default_character_set=configuration.server.default_character_set,
+        scan_limits=ScanLimits(
+            sequence_depth=limits.sequence_depth,
+            sequence_items=limits.sequence_items,
+            inflate_ratio=limits.inflate_ratio,
+            inflate_bytes=limits.object_bytes,
+        ),
+    )
+
+
+def association_settings(configuration: Configuration) -> AssociationSettings:
+    """Give the associations' part of the configuration."""
+    server = configuration.server
+    return AssociationSettings(
+        artim_timeout_s=server.artim_timeout_seconds,
+        idle_timeout_s=server.idle_timeout_seconds,
+        fragment_timeout_s=server.limits.fragment_timeout_seconds,
+        unread_timeout_s=server.limits.unread_response_seconds,
+        command_set_bytes=server.limits.command_set_bytes,
+        max_pdu_length=server.max_pdu_length,
+        associate_pdu_bytes=server.limits.associate_pdu_bytes,
+    )
+
+
+def _admit(request: AAssociateRQ, peer_address: str) -> Principal:
+    """Let every peer do everything: access control is not available yet, and the start says so."""
+    return Principal(request.calling_ae_title, peer_address, Role.ADMINISTRATOR)
+
+
+def _acceptor(
+    configuration: Configuration, *, dispatcher: ServiceDispatcher, bus: EventBus, metrics: Metrics, reactor: Any
+) -> AcceptorService:
+    server = configuration.server
+    registry = AssociationRegistry(clock=reactor)
+    factory = AcceptorFactory(
+        settings=AcceptorSettings(
+            ae_title=server.ae_title,
+            accepts_any_called_ae=server.accept_any_called_ae,
+            max_associations=server.max_associations,
+            max_associations_per_peer=server.max_associations_per_peer,
+            max_associations_per_address=server.limits.associations_per_address,
+            max_half_open=server.limits.half_open_connections,
+        ),
+        association_settings=association_settings(configuration),
+        registry=registry,
+        dispatcher=dispatcher,
+        admission=_admit,
+        implementation=Implementation(IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME),
+        bus=bus,
+        metrics=metrics,
+        clock=reactor,
+    )
+    return AcceptorService(factory=factory, registry=registry, configuration=configuration, reactor=reactor)
+
+
+def make_service(configuration: Configuration, *, reactor: Any) -> IService:
+    """Build the server; nothing is opened before it is started."""
+    server = configuration.server
+    root_path = Path(configuration.storage.root_path)
+    bus = EventBus(reactor=reactor)
+    for subscriber in getPlugins(IEventSubscriber):
+        subscriber.subscribe(bus)
+    metrics = Metrics()
+    health = HealthRegister(bus=bus, metrics=metrics)
+    archive = Archive(
+        settings=archive_settings(configuration), reactor=reactor, bus=bus, metrics=metrics, health=health
+    )
+    services = (
+        VerificationService(),
+        QueryService(
+            archive=archive,
+            bus=bus,
+            metrics=metrics,
+            clock=reactor,
+            ae_title=server.ae_title,
+            identifier_bytes=server.limits.identifier_bytes,
+        ),
+        StorageService(archive=archive),
+    )
+    dispatcher = ServiceDispatcher(services=services, translate=archive_failure, metrics=metrics, clock=reactor)
+
+    async def reindex(_: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        return await reconcile(archive, progress)
+
+    whole = Server(configuration=configuration, lock=RootPathLock(root_path), reactor=reactor)
+    for child in (
+        ArchiveService(archive),
+        ControlServer(root_path=root_path, commands={"reindex": reindex}, reactor=reactor),
+        WatchdogService(LatenessWatchdog(clock=reactor, metrics=metrics, health=health)),
+        _acceptor(configuration, dispatcher=dispatcher, bus=bus, metrics=metrics, reactor=reactor),
+    ):
+        child.setServiceParent(whole)
+    return whole

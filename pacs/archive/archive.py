@@ -4,9 +4,10 @@ The archive: where objects come in, are found, and are read. One archive, whatev
 
 from __future__ import annotations
 
+import sqlite3
 import threading
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import Select
 from twisted.internet.defer import Deferred
@@ -17,16 +18,16 @@ from twisted.python.threadpool import ThreadPool
 
 from pacs.archive.attributes import ATTRIBUTES_OF, Level
 from pacs.archive.candidate import Candidate
-from pacs.archive.commit import CommitThread, CommittedObject
+from pacs.archive.commit import CommitThread, CommittedObject, Job
 from pacs.archive.derive import Derivable, Derived, DeriveThread
 from pacs.archive.errors import ArchiveClosed
 from pacs.archive.incoming import Incoming
-from pacs.archive.index.database import connect_reader, connect_writer, migrate
+from pacs.archive.index.database import connect_writer, migrate
 from pacs.archive.index.readers import IndexReaders, Row
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import InstanceHeader, Outcome, Stored
 from pacs.archive.objects.files import FileStore
-from pacs.archive.recovery import CHECKED_PK, CLEAN_STOP, Sweep, check_tail
+from pacs.archive.recovery import CLEAN_STOP, Sweep, check_tail
 from pacs.archive.settings import ArchiveSettings
 from pacs.archive.space import SpaceGuard
 from pacs.events import EventBus, ImageReceived
@@ -35,6 +36,8 @@ from pacs.monitoring.metrics import Metrics
 from pacs.security.access import Principal
 
 OBJECT_THREADS: Final = 8
+
+T = TypeVar("T")
 
 _PATIENT_ID: Final = [a.column for a in ATTRIBUTES_OF[Level.PATIENT]].index("patient_id")
 _STUDY_UID: Final = [a.column for a in ATTRIBUTES_OF[Level.STUDY]].index("study_instance_uid")
@@ -53,13 +56,13 @@ class Archive:
     def __init__(
         self, *, settings: ArchiveSettings, reactor: Any, bus: EventBus, metrics: Metrics, health: HealthRegister
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._reactor = reactor
         self._bus = bus
         self._metrics = metrics
         self._health = health
         self._gate = threading.Lock()
-        self._store = FileStore(settings.root_path, index_directory=settings.index_path.parent)
+        self.store = FileStore(settings.root_path, index_directory=settings.index_path.parent)
         self._space = SpaceGuard(
             root=settings.root_path, min_free_bytes=settings.min_free_bytes, clock=reactor, metrics=metrics
         )
@@ -82,16 +85,16 @@ class Archive:
         """
         writer, was_clean = await deferToThread(self._open_in_thread)
         self._commit = CommitThread(
-            settings=self._settings,
-            store=self._store,
+            settings=self.settings,
+            store=self.store,
             writer=writer,
             gate=self._gate,
             reactor=self._reactor,
             committed=self._committed_in_thread,
         )
         self._derive = DeriveThread(
-            store=self._store,
-            limits=self._settings.scan_limits,
+            store=self.store,
+            limits=self.settings.scan_limits,
             found=self._derived_in_thread,
             last_arrival_s=lambda: self._commit.last_batch_s if self._commit is not None else 0.0,
         )
@@ -111,20 +114,20 @@ class Archive:
         await deferToThread(self._close_in_thread)
 
     def _open_in_thread(self) -> tuple[IndexWriter, bool]:
-        self._settings.index_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._store.open()
-        copy = migrate(self._settings.index_path)
+        self.settings.index_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.store.open()
+        copy = migrate(self.settings.index_path)
         if copy is not None:
             self.log.info("the index has a new schema; the old one is kept as {copy}", copy=str(copy))
         writer = IndexWriter(
-            connect_writer(self._settings.index_path), conflict_noticed=self._conflict_noticed_in_thread
+            connect_writer(self.settings.index_path), conflict_noticed=self._conflict_noticed_in_thread
         )
-        left = self._store.clear_incoming()
+        left = self.store.clear_incoming()
         if left:
             self.log.info("{count} unfinished objects of an earlier run are removed", count=left)
         was_clean = writer.state(CLEAN_STOP) != "no"
         if not was_clean:
-            check_tail(self._store, writer)
+            check_tail(self.store, writer)
         writer.begin()
         writer.set_state(CLEAN_STOP, "no")
         writer.commit()
@@ -143,7 +146,7 @@ class Archive:
         if self._readers.is_started:
             self._readers.stop()
             self._pool.stop()
-        self._store.close()
+        self.store.close()
 
     def _take_up_in_thread(self, connection: Any) -> None:
         """Set the gauges, and queue what is still to be derived."""
@@ -173,20 +176,18 @@ class Archive:
     def _start_sweep(self) -> None:
         self._health.set("storage", Health.RECOVERING, "looking for files that the index does not know")
         self._sweep = Sweep(
-            settings=self._settings,
-            store=self._store,
-            take_in=lambda candidate: self._reactor.callFromThread(self._take_in, candidate),
+            settings=self.settings,
+            store=self.store,
+            take_in=lambda candidate: self._reactor.callFromThread(self._take_in_swept, candidate),
             ended=lambda: self._reactor.callFromThread(
                 self._health.set, "storage", Health.HEALTHY, "every file is known"
             ),
         )
         self._sweep.start()
 
-    def _take_in(self, candidate: Candidate) -> None:
-        assert self._commit is not None
-        candidate.answer.addErrback(self._not_taken_in, candidate)
+    def _take_in_swept(self, candidate: Candidate) -> None:
         try:
-            self._commit.submit(candidate)
+            self.take_in(candidate).addErrback(self._not_taken_in, candidate)
         except ArchiveClosed:
             return
 
@@ -196,7 +197,7 @@ class Archive:
             sop_instance_uid=candidate.header.sop_instance_uid,
             reason=failure.getErrorMessage(),
         )
-        self._store.quarantine(candidate.incoming_path)
+        self.store.quarantine(candidate.incoming_path)
 
     # -- doors
 
@@ -214,19 +215,29 @@ class Archive:
         return Incoming(
             header=header,
             source_ae_title=principal.name,
-            settings=self._settings,
-            store=self._store,
+            settings=self.settings,
+            store=self.store,
             admit=self._space.check,
             submit=self._commit.submit,
             reactor=self._reactor,
             pool=self._pool,
         )
 
+    def take_in(self, candidate: Candidate) -> Deferred[Stored]:
+        """Index a file that has its final name already; fires when that is durable."""
+        if self._commit is None:
+            raise ArchiveClosed("the archive is not open")
+        return self._commit.submit(candidate)
+
+    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a function with a snapshot of the index, in a thread."""
+        return await self._readers.run(function)
+
     def pages(self, statement: Select[Any]) -> AsyncIterator[list[Row]]:
         """Give the rows of a query's statement, page by page, all of one moment."""
         return self._readers.pages(statement)
 
-    def write_index(self, job: Any) -> Deferred[None]:
+    def write_index(self, job: Job) -> Deferred[None]:
         """Have the commit thread run a function with the index's writer."""
         if self._commit is None:
             raise ArchiveClosed("the archive is not open")

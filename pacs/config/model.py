@@ -100,11 +100,11 @@ class Server(Section):
     shutdown_grace_seconds: float = Field(30, ge=0, le=3600, description="for running requests at the end")
     max_pdu_length: int = Field(131072, ge=4096, le=1048576, description="advertised to peers")
     accept_any_called_ae: bool = Field(False, description="false: a wrong called AE title is rejected")
-    tls: ServerTLS = Field(default_factory=ServerTLS, description="TLS for associations")
+    tls: ServerTLS = Field(ServerTLS(), description="TLS for associations")
     default_character_set: str | None = Field(
         None, description="for data sets without (0008,0005); null: the default repertoire"
     )
-    limits: Limits = Field(default_factory=Limits, description="what a peer may ask at most")
+    limits: Limits = Field(Limits(), description="what a peer may ask at most")
     remote_nodes: tuple[RemoteNode, ...] = Field(
         (RemoteNode(ae_title="WORKSTATION_1", host="127.0.0.1", port=11113),),
         description="C-MOVE destinations, storage-commitment and routing targets",
@@ -133,7 +133,7 @@ class Objects(Section):
     """Where objects are."""
 
     backend: Literal["filesystem", "s3"] = Field("filesystem", description="filesystem | s3")
-    s3: S3 = Field(default_factory=S3, description="for the backend s3")
+    s3: S3 = Field(S3(), description="for the backend s3")
 
 
 class Storage(Section):
@@ -150,8 +150,8 @@ class Storage(Section):
         "replace", description="same SOP Instance UID, other content: replace | reject | rename"
     )
     min_free_bytes: int = Field(1 << 30, ge=0, description="below it C-STORE answers A700, reads go on")
-    database: Database = Field(default_factory=Database, description="the index")
-    objects: Objects = Field(default_factory=Objects, description="where objects are")
+    database: Database = Field(Database(), description="the index")
+    objects: Objects = Field(Objects(), description="where objects are")
 
 
 class Grant(Section):
@@ -200,9 +200,9 @@ class Anonymization(Section):
 class Security(Section):
     """Who may do what, and what is hidden."""
 
-    access_control: AccessControl = Field(default_factory=AccessControl, description="roles")
+    access_control: AccessControl = Field(AccessControl(), description="roles")
     allowed_ae_titles: tuple[str, ...] = Field((), description="wildcards * and ?; empty: any calling AE title")
-    anonymization: Anonymization = Field(default_factory=Anonymization, description="de-identification")
+    anonymization: Anonymization = Field(Anonymization(), description="de-identification")
 
 
 class HTTPTLS(Section):
@@ -227,7 +227,7 @@ class Authentication(Section):
     """Who asks over HTTP."""
 
     enabled: bool = Field(True, description="false: everyone is an administrator")
-    oidc: OIDC = Field(default_factory=OIDC, description="OpenID Connect")
+    oidc: OIDC = Field(OIDC(), description="OpenID Connect")
 
 
 class RestAPI(Section):
@@ -238,11 +238,11 @@ class RestAPI(Section):
     port: Port = Field(8080, description="0: any free port")
     cors_enabled: bool = Field(True, description="answer cross-origin requests")
     cors_origins: tuple[str, ...] = Field((), description="empty: only localhost and 127.0.0.1")
-    tls: HTTPTLS = Field(default_factory=HTTPTLS, description="TLS for HTTP")
+    tls: HTTPTLS = Field(HTTPTLS(), description="TLS for HTTP")
     max_request_bytes: int = Field(4294967296, ge=1024, description="body of a request")
     trusted_proxies: tuple[str, ...] = Field((), description="CIDR blocks whose X-Forwarded-* headers count")
     public_url: str | None = Field(None, description="base of the URLs in answers, behind a proxy")
-    authentication: Authentication = Field(default_factory=Authentication, description="who asks")
+    authentication: Authentication = Field(Authentication(), description="who asks")
 
 
 class Monitoring(Section):
@@ -287,13 +287,13 @@ class Logging(Section):
 class Configuration(Section):
     """Everything."""
 
-    server: Server = Field(default_factory=Server, description="the DICOM side")
-    storage: Storage = Field(default_factory=Storage, description="the archive")
-    security: Security = Field(default_factory=Security, description="who may do what")
-    rest_api: RestAPI = Field(default_factory=RestAPI, description="HTTP")
-    monitoring: Monitoring = Field(default_factory=Monitoring, description="health and metrics")
-    events: Events = Field(default_factory=Events, description="the change feed and webhooks")
-    logging: Logging = Field(default_factory=Logging, description="the log")
+    server: Server = Field(Server(), description="the DICOM side")
+    storage: Storage = Field(Storage(), description="the archive")
+    security: Security = Field(Security(), description="who may do what")
+    rest_api: RestAPI = Field(RestAPI(), description="HTTP")
+    monitoring: Monitoring = Field(Monitoring(), description="health and metrics")
+    events: Events = Field(Events(), description="the change feed and webhooks")
+    logging: Logging = Field(Logging(), description="the log")
 
     def masked(self) -> dict[str, Any]:
         """Give it for people to read; secrets are masked."""

@@ -159,10 +159,10 @@ def _scalar(node: yaml.Node, path: tuple[str | int, ...], reading: _Reading, env
     value = node.value
     if node.tag == "tag:yaml.org,2002:str" or "${" in value:
         replaced = _replace_variables(str(value), path, reading, environment)
-        return yaml.safe_load(replaced) if replaced != value and not node.style else replaced
+        return yaml.safe_load(replaced) if replaced != value and not getattr(node, "style", None) else replaced
     loader = yaml.SafeLoader("")
     try:
-        return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+        return loader.construct_object(node, deep=True)
     except (yaml.YAMLError, ValueError) as error:
         reading.fault(path, f"no value: {str(error).splitlines()[0]}")
         return None

@@ -143,7 +143,7 @@ class IndexWriter:
 
     def commit(self) -> None:
         """Write what was added and commit; the log's durability is the barrier's business."""
-        self._flush()
+        self.flush()
         self._execute("COMMIT")
 
     def rollback(self) -> None:
@@ -227,12 +227,12 @@ class IndexWriter:
 
     def remove(self, existing: Existing) -> None:
         """Remove an object, and the series, study and patient that are empty without it."""
-        self._flush()
+        self.flush()
         place = existing.place
         self._execute("DELETE FROM headers WHERE instance_pk = ?", (existing.pk,))
         self._execute("DELETE FROM instances WHERE pk = ?", (existing.pk,))
         self._count(place, -1, -existing.size_bytes)
-        self._flush()
+        self.flush()
         self._forget()
         if self._execute("DELETE FROM series WHERE pk = ? AND num_instances <= 0", (place.series_pk,)).rowcount:
             self._execute("UPDATE studies SET num_series = num_series - 1 WHERE pk = ?", (place.study_pk,))
@@ -385,7 +385,8 @@ class IndexWriter:
             counts.instances += instances
             counts.size_bytes += size_bytes
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what `add` gathered."""
         rows, self._instance_rows = self._instance_rows, []
         if rows:
             self._connection.executemany(_INSERT_INSTANCE, rows)

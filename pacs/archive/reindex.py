@@ -1,0 +1,133 @@
+"""
+The index made again from the objects alone: into a new file when no server runs, by reconciling when one does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.internet.threads import deferToThread
+
+from pacs.archive.archive import Archive
+from pacs.archive.attributes import index_values
+from pacs.archive.candidate import add_candidate, candidate_of_file
+from pacs.archive.errors import ArchiveError
+from pacs.archive.index.database import connect_writer, migrate
+from pacs.archive.index.writer import IndexWriter
+from pacs.archive.objects.files import FileStore
+from pacs.archive.settings import ArchiveSettings
+from pacs.dataset.errors import DataSetError
+
+OBJECTS_AT_ONCE: Final = 500
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+def rebuild(settings: ArchiveSettings, progress: Progress) -> dict[str, Any]:
+    """
+    Rebuild the index into a new file, then put it in the old one's place; the old one is kept beside it.
+
+    The archive's lock is the caller's business. Objects come in the order in which they were received, so that the
+    first of a patient, study or series describes it, as before.
+
+    Returns:
+        counts: indexed, unreadable.
+    """
+    new_path = settings.index_path.with_name(settings.index_path.name + ".new")
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{new_path}{suffix}").unlink(missing_ok=True)
+    settings.index_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = FileStore(settings.root_path, index_directory=settings.index_path.parent)
+    store.open()
+    try:
+        migrate(new_path)
+        connection = connect_writer(new_path)
+        writer = IndexWriter(connection, conflict_noticed=lambda: None)
+        counts = _index_all(settings, store, writer, progress)
+        writer.checkpoint()
+        connection.execute("PRAGMA journal_mode = DELETE")
+        writer.close()
+        _replace(settings.index_path, new_path)
+        store.barrier()
+    finally:
+        store.close()
+    return counts
+
+
+def _index_all(
+    settings: ArchiveSettings, store: FileStore, writer: IndexWriter, progress: Progress
+) -> dict[str, Any]:
+    paths = sorted(store.objects(), key=lambda path: os.stat(store.absolute(path)).st_mtime_ns)
+    indexed = unreadable = 0
+    writer.begin()
+    for number, path in enumerate(paths, 1):
+        try:
+            candidate = candidate_of_file(store, path, limits=settings.scan_limits)
+        except (DataSetError, OSError):
+            unreadable += 1
+        else:
+            uid = candidate.header.sop_instance_uid
+            writer.flush()
+            copies = writer.existing([uid]).get(uid, [])
+            values = index_values(candidate.scanned, default_character_set=settings.default_character_set)
+            copy_number = copies[-1].copy_number + 1 if copies else 0
+            add_candidate(writer, candidate, values, path=path, copy_number=copy_number)
+            indexed += 1
+        if number % OBJECTS_AT_ONCE == 0:
+            writer.commit()
+            writer.begin()
+            progress({"done": number, "total": len(paths)})
+    writer.commit()
+    progress({"done": len(paths), "total": len(paths)})
+    return {"indexed": indexed, "unreadable": unreadable}
+
+
+def _replace(path: Path, new_path: Path) -> None:
+    """Put the new index in the old one's place; a log of the old one would be taken for the new one's."""
+    if path.exists():
+        os.replace(path, path.with_name(path.name + ".before-reindex"))
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    os.replace(new_path, path)
+
+
+async def reconcile(archive: Archive, progress: Progress) -> dict[str, Any]:
+    """
+    Bring a running server's index and its objects together.
+
+    Files without a row are indexed, rows without a file are removed.
+
+    Returns:
+        counts: indexed, removed, unreadable.
+    """
+    counts = {"indexed": 0, "removed": 0, "unreadable": 0}
+    paths = await deferToThread(lambda: list(archive.store.objects()))
+    known = await archive.run(lambda connection: {str(r[0]) for r in connection.execute("SELECT path FROM instances")})
+    unknown = [path for path in paths if path not in known]
+    for number, path in enumerate(unknown, 1):
+        try:
+            candidate = await deferToThread(
+                candidate_of_file, archive.store, path, limits=archive.settings.scan_limits
+            )
+            await archive.take_in(candidate)
+            counts["indexed"] += 1
+        except FileNotFoundError:
+            continue
+        except (DataSetError, ArchiveError, OSError):
+            counts["unreadable"] += 1
+        progress({"done": number, "total": len(unknown)})
+    missing = await deferToThread(lambda: [path for path in known if archive.store.size(path) is None])
+
+    def remove(writer: IndexWriter) -> None:
+        for path in missing:
+            for (uid,) in writer.execute("SELECT sop_instance_uid FROM instances WHERE path = ?", (path,)):
+                for row in writer.existing([uid]).get(uid, []):
+                    if row.path == path and archive.store.size(path) is None:
+                        writer.remove(row)
+                        counts["removed"] += 1
+
+    await archive.write_index(remove)
+    return counts

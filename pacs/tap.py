@@ -1,0 +1,79 @@
+"""
+The twistd plugin's options and maker.
+
+What is wrong with the configuration is said on standard error, a line each, before anything starts.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import yaml
+from twisted.application.service import IService
+from twisted.logger import Logger, globalLogBeginner
+from twisted.python import usage
+
+from pacs.config import ConfigurationError, Loaded, load_configuration
+from pacs.version import __version__
+
+
+class Options(usage.Options):
+    """The options of `twistd productionpacs`."""
+
+    synopsis = "[options]"
+    longdesc = "A DICOM archive: stores, finds and serves images."
+
+    optParameters: ClassVar[list[list[Any]]] = [["config", "c", None, "Configuration file (YAML)."]]
+    optFlags: ClassVar[list[list[Any]]] = [
+        ["require-config", None, "Do not start on the built-in defaults."],
+        ["check", None, "Check the configuration, print what is in effect, and exit."],
+    ]
+
+    def opt_version(self) -> NoReturn:
+        """Print the version and exit."""
+        print(f"productionpacs {__version__}")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        import os
+
+        path = Path(self["config"]) if self["config"] else None
+        if self["require-config"] and (path is None or not path.exists()):
+            _refuse(f"{path}: no such file" if path is not None else "--require-config needs --config FILE")
+        try:
+            loaded = load_configuration(path, os.environ)
+        except ConfigurationError as error:
+            _refuse(str(error))
+        if self["check"]:
+            print(yaml.safe_dump(loaded.configuration.masked(), sort_keys=False), end="")
+            raise SystemExit(0)
+        self["loaded"] = loaded
+
+
+def _refuse(message: str) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise SystemExit(1)
+
+
+def _warn(loaded: Loaded, path: str | None) -> None:
+    log = Logger()
+    if loaded.source is None:
+        log.warn(
+            "{why}: the server runs on the built-in defaults; give --config FILE",
+            why=f"{path} does not exist" if path else "no --config",
+        )
+    for warning in loaded.warnings:
+        log.warn("{warning}", warning=warning)
+
+
+def makeService(options: Options) -> IService:
+    """Build the server."""
+    from twisted.internet import reactor
+
+    from pacs.application import make_service
+
+    loaded: Loaded = options["loaded"]
+    _warn(loaded, options["config"])
+    return make_service(loaded.configuration, reactor=reactor)
