@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, ClassVar, Final
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
@@ -104,11 +104,12 @@ class AcceptorService(Service):
     def startService(self) -> None:
         super().startService()
         server = self._server
-        self._listening = self._reactor.listenTCP(
+        listening = self._reactor.listenTCP(
             server.port, self._factory, backlog=LISTEN_BACKLOG, interface=server.interface
         )
+        self._listening = listening
         self._registry.start()
-        address = self._listening.getHost()
+        address = listening.getHost()
         self.log.info(
             "{ae_title} is ready on {interface}:{port}",
             ae_title=server.ae_title,
@@ -123,7 +124,7 @@ class AcceptorService(Service):
     async def _drain(self) -> None:
         listening, self._listening = self._listening, None
         if listening is not None:
-            await listening.stopListening()
+            await maybeDeferred(listening.stopListening)
         grace_s = self._server.shutdown_grace_seconds
         if len(self._registry):
             self.log.info(

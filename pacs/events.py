@@ -123,7 +123,7 @@ Handler = Callable[[E], object | Coroutine[Any, Any, object]]
 
 
 class _Threads(Protocol):
-    def callFromThread(self, f: Callable[..., object], *args: object) -> object: ...  # noqa: N802
+    def callFromThread(self, f: Callable[..., object], *args: object) -> object: ...
 
 
 class EventBus:

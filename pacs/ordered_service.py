@@ -30,12 +30,12 @@ class OrderedMultiService(MultiService):
         self.when_started: Deferred[None] = Deferred()
 
     def startService(self) -> None:
-        Service.startService(self)  # type: ignore[no-untyped-call]
+        Service.startService(self)
         self._starting = Deferred.fromCoroutine(self._start_children())
         self._starting.addCallbacks(self.when_started.callback, self.when_started.errback)
 
     def stopService(self) -> Deferred[None]:
-        Service.stopService(self)  # type: ignore[no-untyped-call]
+        Service.stopService(self)
         return Deferred.fromCoroutine(self._stop_children())
 
     async def _start_children(self) -> None:

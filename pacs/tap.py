@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NoReturn
 
 import yaml
 from twisted.application.service import IService
-from twisted.logger import Logger, globalLogBeginner
+from twisted.logger import Logger
 from twisted.python import usage
 
 from pacs.config import ConfigurationError, Loaded, load_configuration

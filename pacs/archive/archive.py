@@ -18,7 +18,7 @@ from twisted.python.threadpool import ThreadPool
 
 from pacs.archive.attributes import ATTRIBUTES_OF, Level
 from pacs.archive.candidate import Candidate
-from pacs.archive.commit import CommitThread, CommittedObject, Job
+from pacs.archive.commit import CommittedObject, CommitThread, Job
 from pacs.archive.derive import Derivable, Derived, DeriveThread
 from pacs.archive.errors import ArchiveClosed
 from pacs.archive.incoming import Incoming
@@ -253,9 +253,7 @@ class Archive:
         for item in stored:
             candidate = item.candidate
             size_bytes += candidate.size_bytes
-            derive.add(
-                Derivable(item.pk, item.path, candidate.data_set_offset, candidate.header.transfer_syntax_uid)
-            )
+            derive.add(Derivable(item.pk, item.path, candidate.data_set_offset, candidate.header.transfer_syntax_uid))
         metrics.ingest_commit_seconds.observe(duration_s)
         metrics.ingest_batch_instances.observe(len(stored))
         metrics.stored_instances_total.inc(len(stored))

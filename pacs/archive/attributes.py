@@ -143,9 +143,7 @@ _PADDING: Final = "\0 "
 _US: Final = {True: Struct("<H"), False: Struct(">H")}
 _NAME_VRS: Final = frozenset(("PN",))
 _TEXT_VRS: Final = frozenset(("LO", "LT", "PN", "SH", "ST", "UT"))
-_TAGS_OF: Final = {
-    level: tuple((attribute.tag, attribute.vr) for attribute in attributes) for level, attributes in ATTRIBUTES_OF.items()
-}
+_TAGS_OF: Final = {level: tuple((a.tag, a.vr) for a in attributes) for level, attributes in ATTRIBUTES_OF.items()}
 
 
 def _number(raw: bytes, is_little_endian: bool) -> str:

@@ -51,7 +51,7 @@ class Derived(NamedTuple):
 
 
 def _pack_header(descriptor: int, start: int, scanned: ScannedDataSet) -> bytes | None:
-    """Give a data set without its bulk values, compressed: the holes' offsets and lengths, then the bytes around them."""
+    """Give a data set without its bulk values, compressed: the holes, then what is around them."""
     holes = scanned.holes
     if scanned.byte_count - sum(length for _, length in holes) > LARGEST_HEADER_BYTES:
         return None

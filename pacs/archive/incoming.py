@@ -56,8 +56,9 @@ class Incoming:
     """
 
     __slots__ = (
-        "_admit", "_descriptor", "_header", "_is_slow", "_is_submitted", "_offset", "_path", "_pieces", "_pool", "_reactor",
-        "_scanner", "_settings", "_short_bytes", "_size_bytes", "_source_ae_title", "_store", "_submit", "_writing",
+        "_admit", "_descriptor", "_header", "_is_slow", "_is_submitted", "_offset", "_path", "_pieces", "_pool",
+        "_reactor", "_scanner", "_settings", "_short_bytes", "_size_bytes", "_source_ae_title", "_store", "_submit",
+        "_writing",
     )  # fmt: skip
 
     def __init__(
@@ -90,9 +91,7 @@ class Incoming:
         self._admit()
         header, settings = self._header, self._settings
         try:
-            self._scanner = DataSetScanner(
-                header.transfer_syntax_uid, wanted=INDEX_TAGS, limits=settings.scan_limits
-            )
+            self._scanner = DataSetScanner(header.transfer_syntax_uid, wanted=INDEX_TAGS, limits=settings.scan_limits)
         except DataSetError as error:
             raise DataSetUnreadable(str(error)) from error
         head = encode_file_meta(

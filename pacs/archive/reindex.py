@@ -57,9 +57,7 @@ def rebuild(settings: ArchiveSettings, progress: Progress) -> dict[str, Any]:
     return counts
 
 
-def _index_all(
-    settings: ArchiveSettings, store: FileStore, writer: IndexWriter, progress: Progress
-) -> dict[str, Any]:
+def _index_all(settings: ArchiveSettings, store: FileStore, writer: IndexWriter, progress: Progress) -> dict[str, Any]:
     paths = sorted(store.objects(), key=lambda path: os.stat(store.absolute(path)).st_mtime_ns)
     indexed = unreadable = 0
     writer.begin()
@@ -109,9 +107,7 @@ async def reconcile(archive: Archive, progress: Progress) -> dict[str, Any]:
     unknown = [path for path in paths if path not in known]
     for number, path in enumerate(unknown, 1):
         try:
-            candidate = await deferToThread(
-                candidate_of_file, archive.store, path, limits=archive.settings.scan_limits
-            )
+            candidate = await deferToThread(candidate_of_file, archive.store, path, limits=archive.settings.scan_limits)
             await archive.take_in(candidate)
             counts["indexed"] += 1
         except FileNotFoundError:

@@ -24,7 +24,8 @@ def _ae_title(value: str) -> str:
 
 
 def _naming_scheme(value: object) -> object:
-    return {"flat": "uid_flat", "hierarchical": "uid_hierarchical"}.get(value, value) if isinstance(value, str) else value
+    spellings = {"flat": "uid_flat", "hierarchical": "uid_hierarchical"}
+    return spellings.get(value, value) if isinstance(value, str) else value
 
 
 def _tls_version(value: object) -> object:
@@ -46,36 +47,42 @@ class Section(BaseModel):
 class ServerTLS(Section):
     """TLS for associations (PS3.15 B.12, B.13)."""
 
-    enabled: bool = Field(False, description="accept TLS associations")
-    port: Port | None = Field(None, description="null: TLS on server.port alone; a number: there, beside plain TCP")
-    certificate: str = Field("/etc/pacs/server.pem", description="PEM chain")
-    private_key: str = Field("/etc/pacs/server.key", description="PEM")
-    private_key_password_file: str | None = Field(None, description="file with the key's passphrase")
-    ca_certificate: str = Field("/etc/pacs/ca.pem", description="for client certificates and for outgoing TLS")
-    require_client_cert: bool = Field(False, description="true: mutual TLS")
-    crl: str | None = Field(None, description="certificate revocation list, PEM")
-    min_version: TLSVersion = Field("1.2", description='"1.2" or "1.3"')
-    profile: Literal["bcp195", "bcp195_modified"] = Field("bcp195", description="PS3.15 B.12, or B.13's closed list")
+    enabled: bool = Field(default=False, description="accept TLS associations")
+    port: Port | None = Field(
+        default=None, description="null: TLS on server.port alone; a number: there, beside plain TCP"
+    )
+    certificate: str = Field(default="/etc/pacs/server.pem", description="PEM chain")
+    private_key: str = Field(default="/etc/pacs/server.key", description="PEM")
+    private_key_password_file: str | None = Field(default=None, description="file with the key's passphrase")
+    ca_certificate: str = Field(default="/etc/pacs/ca.pem", description="for client certificates and for outgoing TLS")
+    require_client_cert: bool = Field(default=False, description="true: mutual TLS")
+    crl: str | None = Field(default=None, description="certificate revocation list, PEM")
+    min_version: TLSVersion = Field(default="1.2", description='"1.2" or "1.3"')
+    profile: Literal["bcp195", "bcp195_modified"] = Field(
+        default="bcp195", description="PS3.15 B.12, or B.13's closed list"
+    )
 
 
 class Limits(Section):
     """What a peer may ask of the server at most."""
 
-    associate_pdu_bytes: int = Field(262144, ge=4096, le=1 << 20, description="A-ASSOCIATE PDU")
-    command_set_bytes: int = Field(65536, ge=1024, le=1 << 20, description="command set, assembled")
-    object_bytes: int = Field(4 << 30, ge=1 << 20, le=64 << 30, description="data set of a C-STORE")
-    identifier_bytes: int = Field(1 << 20, ge=4096, le=16 << 20, description="identifier of a query")
-    sequence_depth: int = Field(64, ge=1, le=256, description="nested sequences")
-    sequence_items: int = Field(1_000_000, ge=1, le=100_000_000, description="sequence items of a data set")
-    inflate_ratio: int = Field(100, ge=1, le=10_000, description="deflated data set, inflated against received")
-    half_open_connections: int = Field(200, ge=1, le=10_000, description="connections that have not associated yet")
-    associations_per_address: int = Field(50, ge=1, le=10_000, description="associations from one address")
-    fragment_timeout_seconds: float = Field(60, gt=0, le=3600, description="between fragments of one message")
-    unread_response_seconds: float = Field(60, gt=0, le=3600, description="for a peer that does not read")
-    tls_handshake_seconds: float = Field(10, gt=0, le=600, description="TLS handshake")
-    http_header_bytes: int = Field(16384, ge=1024, le=1 << 20, description="headers of an HTTP request")
-    http_json_bytes: int = Field(1 << 20, ge=1024, le=64 << 20, description="JSON body of an HTTP request")
-    http_connections: int = Field(200, ge=1, le=10_000, description="HTTP connections")
+    associate_pdu_bytes: int = Field(default=262144, ge=4096, le=1 << 20, description="A-ASSOCIATE PDU")
+    command_set_bytes: int = Field(default=65536, ge=1024, le=1 << 20, description="command set, assembled")
+    object_bytes: int = Field(default=4 << 30, ge=1 << 20, le=64 << 30, description="data set of a C-STORE")
+    identifier_bytes: int = Field(default=1 << 20, ge=4096, le=16 << 20, description="identifier of a query")
+    sequence_depth: int = Field(default=64, ge=1, le=256, description="nested sequences")
+    sequence_items: int = Field(default=1_000_000, ge=1, le=100_000_000, description="sequence items of a data set")
+    inflate_ratio: int = Field(default=100, ge=1, le=10_000, description="deflated data set, inflated against received")
+    half_open_connections: int = Field(
+        default=200, ge=1, le=10_000, description="connections that have not associated yet"
+    )
+    associations_per_address: int = Field(default=50, ge=1, le=10_000, description="associations from one address")
+    fragment_timeout_seconds: float = Field(default=60, gt=0, le=3600, description="between fragments of one message")
+    unread_response_seconds: float = Field(default=60, gt=0, le=3600, description="for a peer that does not read")
+    tls_handshake_seconds: float = Field(default=10, gt=0, le=600, description="TLS handshake")
+    http_header_bytes: int = Field(default=16384, ge=1024, le=1 << 20, description="headers of an HTTP request")
+    http_json_bytes: int = Field(default=1 << 20, ge=1024, le=64 << 20, description="JSON body of an HTTP request")
+    http_connections: int = Field(default=200, ge=1, le=10_000, description="HTTP connections")
 
 
 class RemoteNode(Section):
@@ -90,23 +97,25 @@ class RemoteNode(Section):
 class Server(Section):
     """The DICOM side."""
 
-    ae_title: AETitle = Field("PROD_PACS", description="1-16 characters, PS3.5 AE")
-    interface: str = Field("127.0.0.1", description='address to listen on; 0.0.0.0 or "::" for all')
-    port: Port = Field(11112, description="0: any free port")
-    max_associations: int = Field(100, ge=1, le=10_000, description="further ones are rejected: local limit")
-    max_associations_per_peer: int = Field(50, ge=1, le=10_000, description="the same of one calling AE title")
-    idle_timeout_seconds: float = Field(300, gt=0, le=86_400, description="no DIMSE traffic for so long: A-ABORT")
-    artim_timeout_seconds: float = Field(30, gt=0, le=3600, description="PS3.8 ARTIM")
-    shutdown_grace_seconds: float = Field(30, ge=0, le=3600, description="for running requests at the end")
-    max_pdu_length: int = Field(131072, ge=4096, le=1048576, description="advertised to peers")
-    accept_any_called_ae: bool = Field(False, description="false: a wrong called AE title is rejected")
-    tls: ServerTLS = Field(ServerTLS(), description="TLS for associations")
-    default_character_set: str | None = Field(
-        None, description="for data sets without (0008,0005); null: the default repertoire"
+    ae_title: AETitle = Field(default="PROD_PACS", description="1-16 characters, PS3.5 AE")
+    interface: str = Field(default="127.0.0.1", description='address to listen on; 0.0.0.0 or "::" for all')
+    port: Port = Field(default=11112, description="0: any free port")
+    max_associations: int = Field(default=100, ge=1, le=10_000, description="further ones are rejected: local limit")
+    max_associations_per_peer: int = Field(default=50, ge=1, le=10_000, description="the same of one calling AE title")
+    idle_timeout_seconds: float = Field(
+        default=300, gt=0, le=86_400, description="no DIMSE traffic for so long: A-ABORT"
     )
-    limits: Limits = Field(Limits(), description="what a peer may ask at most")
+    artim_timeout_seconds: float = Field(default=30, gt=0, le=3600, description="PS3.8 ARTIM")
+    shutdown_grace_seconds: float = Field(default=30, ge=0, le=3600, description="for running requests at the end")
+    max_pdu_length: int = Field(default=131072, ge=4096, le=1048576, description="advertised to peers")
+    accept_any_called_ae: bool = Field(default=False, description="false: a wrong called AE title is rejected")
+    tls: ServerTLS = Field(default=ServerTLS(), description="TLS for associations")
+    default_character_set: str | None = Field(
+        default=None, description="for data sets without (0008,0005); null: the default repertoire"
+    )
+    limits: Limits = Field(default=Limits(), description="what a peer may ask at most")
     remote_nodes: tuple[RemoteNode, ...] = Field(
-        (RemoteNode(ae_title="WORKSTATION_1", host="127.0.0.1", port=11113),),
+        default=(RemoteNode(ae_title="WORKSTATION_1", host="127.0.0.1", port=11113),),
         description="C-MOVE destinations, storage-commitment and routing targets",
     )
 
@@ -114,44 +123,44 @@ class Server(Section):
 class Database(Section):
     """The index."""
 
-    path: str = Field("./pacs_data/index.db", description="embedded SQLite")
-    url: SecretStr | None = Field(None, description="or postgresql://…: overrides path")
+    path: str = Field(default="./pacs_data/index.db", description="embedded SQLite")
+    url: SecretStr | None = Field(default=None, description="or postgresql://…: overrides path")
 
 
 class S3(Section):
     """Objects in an S3 bucket."""
 
-    endpoint_url: str | None = Field(None, description="of the service")
-    bucket: str | None = Field(None, description="its name")
-    prefix: str = Field("", description="in front of every key")
-    region: str | None = Field(None, description="of the bucket")
-    access_key_id: str | None = Field(None, description="who we are")
-    secret_access_key_file: str | None = Field(None, description="file with the secret")
+    endpoint_url: str | None = Field(default=None, description="of the service")
+    bucket: str | None = Field(default=None, description="its name")
+    prefix: str = Field(default="", description="in front of every key")
+    region: str | None = Field(default=None, description="of the bucket")
+    access_key_id: str | None = Field(default=None, description="who we are")
+    secret_access_key_file: str | None = Field(default=None, description="file with the secret")
 
 
 class Objects(Section):
     """Where objects are."""
 
-    backend: Literal["filesystem", "s3"] = Field("filesystem", description="filesystem | s3")
-    s3: S3 = Field(S3(), description="for the backend s3")
+    backend: Literal["filesystem", "s3"] = Field(default="filesystem", description="filesystem | s3")
+    s3: S3 = Field(default=S3(), description="for the backend s3")
 
 
 class Storage(Section):
     """The archive."""
 
-    root_path: str = Field("./pacs_data", description="everything that is kept lies below it")
-    naming_scheme: Annotated[
-        Literal["uid_hierarchical", "uid_flat", "date_based"], BeforeValidator(_naming_scheme)
-    ] = Field(
-        "uid_hierarchical",
-        description="uid_hierarchical (study/series/instance) | uid_flat | date_based (YYYY/MM/DD/study/instance)",
+    root_path: str = Field(default="./pacs_data", description="everything that is kept lies below it")
+    naming_scheme: Annotated[Literal["uid_hierarchical", "uid_flat", "date_based"], BeforeValidator(_naming_scheme)] = (
+        Field(
+            default="uid_hierarchical",
+            description="uid_hierarchical (study/series/instance) | uid_flat | date_based (YYYY/MM/DD/study/instance)",
+        )
     )
     duplicate_policy: Literal["replace", "reject", "rename"] = Field(
-        "replace", description="same SOP Instance UID, other content: replace | reject | rename"
+        default="replace", description="same SOP Instance UID, other content: replace | reject | rename"
     )
-    min_free_bytes: int = Field(1 << 30, ge=0, description="below it C-STORE answers A700, reads go on")
-    database: Database = Field(Database(), description="the index")
-    objects: Objects = Field(Objects(), description="where objects are")
+    min_free_bytes: int = Field(default=1 << 30, ge=0, description="below it C-STORE answers A700, reads go on")
+    database: Database = Field(default=Database(), description="the index")
+    objects: Objects = Field(default=Objects(), description="where objects are")
 
 
 class Grant(Section):
@@ -174,82 +183,84 @@ class User(Section):
 class AccessControl(Section):
     """Roles."""
 
-    enabled: bool = Field(True, description="false: every peer may do everything")
-    default_role: RoleName = Field("viewer", description="viewer | technologist | administrator | none")
+    enabled: bool = Field(default=True, description="false: every peer may do everything")
+    default_role: RoleName = Field(default="viewer", description="viewer | technologist | administrator | none")
     grants: tuple[Grant, ...] = Field(
-        (Grant(role="technologist", ae_titles=("CT_SCANNER_*", "MR_SCANNER_*", "STORESCU", "DCMSEND")),),
+        default=(Grant(role="technologist", ae_titles=("CT_SCANNER_*", "MR_SCANNER_*", "STORESCU", "DCMSEND")),),
         description="the first grant whose every condition matches decides",
     )
-    users: tuple[User, ...] = Field((), description="{name, role, password_hash}")
+    users: tuple[User, ...] = Field(default=(), description="{name, role, password_hash}")
 
 
 class Anonymization(Section):
     """De-identification of incoming objects."""
 
-    auto_anonymize: bool = Field(False, description="de-identify what arrives")
+    auto_anonymize: bool = Field(default=False, description="de-identify what arrives")
     profile: Literal["basic", "hipaa_safe_harbor", "retain_longitudinal", "retain_device_identity", "gdpr"] = Field(
-        "basic", description="basic | hipaa_safe_harbor | retain_longitudinal | retain_device_identity | gdpr"
+        default="basic", description="basic | hipaa_safe_harbor | retain_longitudinal | retain_device_identity | gdpr"
     )
-    vault_path: str | None = Field(None, description="pseudonym vault; default <root_path>/vault.db")
-    uids: Literal["keep", "map"] | None = Field(None, description="keep | map; null: the profile decides")
-    region_rules: str | None = Field(None, description="YAML file: per-device regions to blank")
-    burned_in: Literal["reject", "clean", "accept"] = Field("reject", description="pixel data that may bear text")
-    ae_titles: tuple[str, ...] = Field(("*",), description="which calling AE titles it applies to")
+    vault_path: str | None = Field(default=None, description="pseudonym vault; default <root_path>/vault.db")
+    uids: Literal["keep", "map"] | None = Field(default=None, description="keep | map; null: the profile decides")
+    region_rules: str | None = Field(default=None, description="YAML file: per-device regions to blank")
+    burned_in: Literal["reject", "clean", "accept"] = Field(
+        default="reject", description="pixel data that may bear text"
+    )
+    ae_titles: tuple[str, ...] = Field(default=("*",), description="which calling AE titles it applies to")
 
 
 class Security(Section):
     """Who may do what, and what is hidden."""
 
-    access_control: AccessControl = Field(AccessControl(), description="roles")
-    allowed_ae_titles: tuple[str, ...] = Field((), description="wildcards * and ?; empty: any calling AE title")
-    anonymization: Anonymization = Field(Anonymization(), description="de-identification")
+    access_control: AccessControl = Field(default=AccessControl(), description="roles")
+    allowed_ae_titles: tuple[str, ...] = Field(default=(), description="wildcards * and ?; empty: any calling AE title")
+    anonymization: Anonymization = Field(default=Anonymization(), description="de-identification")
 
 
 class HTTPTLS(Section):
     """TLS for HTTP."""
 
-    enabled: bool = Field(False, description="serve HTTPS")
-    certificate: str | None = Field(None, description="PEM chain")
-    private_key: str | None = Field(None, description="PEM")
-    min_version: TLSVersion = Field("1.2", description='"1.2" or "1.3"')
+    enabled: bool = Field(default=False, description="serve HTTPS")
+    certificate: str | None = Field(default=None, description="PEM chain")
+    private_key: str | None = Field(default=None, description="PEM")
+    min_version: TLSVersion = Field(default="1.2", description='"1.2" or "1.3"')
 
 
 class OIDC(Section):
     """OpenID Connect."""
 
-    issuer: str | None = Field(None, description="URL")
-    audience: str | None = Field(None, description="of the tokens")
-    roles_claim: str = Field("roles", description="where a token has its roles")
-    jwks_url: str | None = Field(None, description="where the keys are")
+    issuer: str | None = Field(default=None, description="URL")
+    audience: str | None = Field(default=None, description="of the tokens")
+    roles_claim: str = Field(default="roles", description="where a token has its roles")
+    jwks_url: str | None = Field(default=None, description="where the keys are")
 
 
 class Authentication(Section):
     """Who asks over HTTP."""
 
-    enabled: bool = Field(True, description="false: everyone is an administrator")
-    oidc: OIDC = Field(OIDC(), description="OpenID Connect")
+    enabled: bool = Field(default=True, description="false: everyone is an administrator")
+    oidc: OIDC = Field(default=OIDC(), description="OpenID Connect")
 
 
 class RestAPI(Section):
     """HTTP."""
 
-    enabled: bool = Field(True, description="serve REST, DICOMweb and the web page")
-    interface: str = Field("127.0.0.1", description="address to listen on")
-    port: Port = Field(8080, description="0: any free port")
-    cors_enabled: bool = Field(True, description="answer cross-origin requests")
-    cors_origins: tuple[str, ...] = Field((), description="empty: only localhost and 127.0.0.1")
-    tls: HTTPTLS = Field(HTTPTLS(), description="TLS for HTTP")
-    max_request_bytes: int = Field(4294967296, ge=1024, description="body of a request")
-    trusted_proxies: tuple[str, ...] = Field((), description="CIDR blocks whose X-Forwarded-* headers count")
-    public_url: str | None = Field(None, description="base of the URLs in answers, behind a proxy")
-    authentication: Authentication = Field(Authentication(), description="who asks")
+    enabled: bool = Field(default=True, description="serve REST, DICOMweb and the web page")
+    interface: str = Field(default="127.0.0.1", description="address to listen on")
+    port: Port = Field(default=8080, description="0: any free port")
+    cors_enabled: bool = Field(default=True, description="answer cross-origin requests")
+    cors_origins: tuple[str, ...] = Field(default=(), description="empty: only localhost and 127.0.0.1")
+    tls: HTTPTLS = Field(default=HTTPTLS(), description="TLS for HTTP")
+    max_request_bytes: int = Field(default=4294967296, ge=1024, description="body of a request")
+    trusted_proxies: tuple[str, ...] = Field(default=(), description="CIDR blocks whose X-Forwarded-* headers count")
+    public_url: str | None = Field(default=None, description="base of the URLs in answers, behind a proxy")
+    authentication: Authentication = Field(default=Authentication(), description="who asks")
 
 
 class Monitoring(Section):
     """Health and metrics."""
 
-    health_check_interval_seconds: float = Field(30, gt=0, le=3600, description="between looks")
-    metrics_enabled: bool = Field(True, description="serve /metrics")
+    health_check_interval_seconds: float = Field(default=30, gt=0, le=3600, description="between looks")
+    metrics_enabled: bool = Field(default=True, description="serve /metrics")
 
 
 class Webhook(Section):
@@ -263,8 +274,8 @@ class Webhook(Section):
 class Events(Section):
     """The change feed and webhooks."""
 
-    retention_days: int = Field(30, ge=1, le=3650, description="of the change feed")
-    webhooks: tuple[Webhook, ...] = Field((), description="{url, secret_file, events}")
+    retention_days: int = Field(default=30, ge=1, le=3650, description="of the change feed")
+    webhooks: tuple[Webhook, ...] = Field(default=(), description="{url, secret_file, events}")
 
 
 class AuditSyslog(Section):
@@ -278,22 +289,22 @@ class AuditSyslog(Section):
 class Logging(Section):
     """The log."""
 
-    level: Literal["debug", "info", "warn", "error"] = Field("info", description="debug | info | warn | error")
-    format: Literal["text", "json"] = Field("text", description="text | json")
-    audit_log_path: str = Field("./pacs_data/audit.log", description="the audit log")
-    audit_syslog: AuditSyslog | None = Field(None, description="{host, port, transport}")
+    level: Literal["debug", "info", "warn", "error"] = Field(default="info", description="debug | info | warn | error")
+    format: Literal["text", "json"] = Field(default="text", description="text | json")
+    audit_log_path: str = Field(default="./pacs_data/audit.log", description="the audit log")
+    audit_syslog: AuditSyslog | None = Field(default=None, description="{host, port, transport}")
 
 
 class Configuration(Section):
     """Everything."""
 
-    server: Server = Field(Server(), description="the DICOM side")
-    storage: Storage = Field(Storage(), description="the archive")
-    security: Security = Field(Security(), description="who may do what")
-    rest_api: RestAPI = Field(RestAPI(), description="HTTP")
-    monitoring: Monitoring = Field(Monitoring(), description="health and metrics")
-    events: Events = Field(Events(), description="the change feed and webhooks")
-    logging: Logging = Field(Logging(), description="the log")
+    server: Server = Field(default=Server(), description="the DICOM side")
+    storage: Storage = Field(default=Storage(), description="the archive")
+    security: Security = Field(default=Security(), description="who may do what")
+    rest_api: RestAPI = Field(default=RestAPI(), description="HTTP")
+    monitoring: Monitoring = Field(default=Monitoring(), description="health and metrics")
+    events: Events = Field(default=Events(), description="the change feed and webhooks")
+    logging: Logging = Field(default=Logging(), description="the log")
 
     def masked(self) -> dict[str, Any]:
         """Give it for people to read; secrets are masked."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
@@ -79,7 +79,7 @@ class ControlServer(Service):
     def startService(self) -> None:
         super().startService()
         self._path.unlink(missing_ok=True)  # of a server that was killed; the lock says that there is no other
-        factory = Factory.forProtocol(lambda: ControlProtocol(self._commands))  # type: ignore[arg-type]
+        factory = Factory.forProtocol(lambda: ControlProtocol(self._commands))
         before = os.umask(0o177)
         try:
             self._port = self._reactor.listenUNIX(str(self._path), factory, mode=0o600)
@@ -89,7 +89,7 @@ class ControlServer(Service):
     async def _stop(self) -> None:
         port, self._port = self._port, None
         if port is not None:
-            await port.stopListening()
+            await maybeDeferred(port.stopListening)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()

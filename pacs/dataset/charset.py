@@ -101,7 +101,7 @@ def _decode(raw: bytes, codec: str) -> str:
         except UnicodeDecodeError:
             return raw.decode("utf-8", "replace")
     if codec == "shift_jis":
-        return raw.decode(codec, "replace").replace("\\", "\N{YEN SIGN}") if b"\\" in raw else raw.decode(codec, "replace")
+        return raw.decode(codec, "replace").replace("\\", "\N{YEN SIGN}")
     return raw.decode(codec, "replace")
 
 

@@ -123,9 +123,7 @@ class _Reader:
             return group << 16 | element, vr.decode(), order.long.unpack_from(data, position)[3], position + 12
         return group << 16 | element, vr.decode(), order.short.unpack_from(data, position)[3], position + 8
 
-    def _items(
-        self, position: int, length: int, limit: int, depth: int
-    ) -> tuple[tuple[tuple[Element, ...], ...], int]:
+    def _items(self, position: int, length: int, limit: int, depth: int) -> tuple[tuple[tuple[Element, ...], ...], int]:
         is_open = length == UNDEFINED_LENGTH
         end = limit if is_open else position + length
         if end > limit:

@@ -133,7 +133,13 @@ class _Walker:
     )  # fmt: skip
 
     def __init__(
-        self, *, is_implicit: bool, is_little_endian: bool, wanted: Collection[int], limits: ScanLimits, want_holes: bool
+        self,
+        *,
+        is_implicit: bool,
+        is_little_endian: bool,
+        wanted: Collection[int],
+        limits: ScanLimits,
+        want_holes: bool,
     ) -> None:
         self._encoding = _LITTLE if is_little_endian else _BIG
         self._is_little = is_little_endian

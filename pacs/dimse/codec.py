@@ -90,7 +90,9 @@ def encode_command_by_table(command: Command) -> bytes:
 
 
 _PLAIN_RESPONSES: Final = frozenset(
-    message for message in MESSAGES.values() if message.is_response and message.operation in ("C-STORE", "C-FIND", "C-ECHO")
+    message
+    for message in MESSAGES.values()
+    if message.is_response and message.operation in ("C-STORE", "C-FIND", "C-ECHO")
 )
 _PLAIN_MIDDLE: Final = Struct("<HHLH HHLH HHLH HHLH")
 

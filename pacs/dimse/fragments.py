@@ -76,9 +76,7 @@ def encode_message(context_id: int, command: Command, data_set: bytes | None, ma
             return head + encoded
         length = len(data_set)
         if length <= size:
-            return b"".join(
-                (head, encoded, _HEADER.pack(4, length + 6, length + 2, context_id, _LAST), data_set)
-            )
+            return b"".join((head, encoded, _HEADER.pack(4, length + 6, length + 2, context_id, _LAST), data_set))
     parts = list(_pdus(context_id, encoded, size, _COMMAND, True))
     if data_set is not None:
         parts += _pdus(context_id, data_set, size, 0, True)

@@ -16,8 +16,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import (
     FilteringLogObserver,
     ILogObserver,
-    Logger,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     formatEvent,
@@ -35,7 +35,9 @@ _LEVELS: Final[Mapping[str, Any]] = {
     "warn": LogLevel.warn,
     "error": LogLevel.error,
 }
-_BIDI_AND_SEPARATORS: Final = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BIDI_AND_SEPARATORS: Final = frozenset(
+    "\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
 _PLAIN_FIELDS: Final = (str, int, float, bool, type(None))
 
 

@@ -30,9 +30,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
-        self.associations_active = Gauge(
-            "pacs_associations_active", "Established associations.", registry=registry
-        )
+        self.associations_active = Gauge("pacs_associations_active", "Established associations.", registry=registry)
         self.associations_total = Counter(
             "pacs_associations_total", "Associations by how they began or failed to.", ["result"], registry=registry
         )
@@ -46,9 +44,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self.stored_instances_total = Counter(
-            "pacs_stored_instances_total", "Objects stored.", registry=registry
-        )
+        self.stored_instances_total = Counter("pacs_stored_instances_total", "Objects stored.", registry=registry)
         self.stored_bytes_total = Counter("pacs_stored_bytes_total", "Bytes stored.", registry=registry)
         self.ingest_commit_seconds = Histogram(
             "pacs_ingest_commit_seconds", "Time of a group commit.", buckets=_SECONDS, registry=registry
@@ -56,9 +52,7 @@ class Metrics:
         self.ingest_batch_instances = Histogram(
             "pacs_ingest_batch_instances", "Objects of a group commit.", buckets=_BATCH_INSTANCES, registry=registry
         )
-        self.query_results_total = Counter(
-            "pacs_query_results_total", "Matches given to queries.", registry=registry
-        )
+        self.query_results_total = Counter("pacs_query_results_total", "Matches given to queries.", registry=registry)
         self.access_denied_total = Counter(
             "pacs_access_denied_total", "Requests beyond the caller's rights.", ["operation"], registry=registry
         )

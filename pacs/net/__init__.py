@@ -1,0 +1,1 @@
+"""Where the Upper Layer meets Twisted: connections, associations, dispatch."""

@@ -111,9 +111,7 @@ class RequestorProtocol(UpperLayerProtocol):
     def _was_rejected(self, indication: AssociateRejection) -> None:
         waiting, self.when_established = self.when_established, None
         if waiting is not None and not waiting.called:
-            waiting.errback(
-                Failure(AssociationRejected(indication.result, indication.source, indication.reason))
-            )
+            waiting.errback(Failure(AssociationRejected(indication.result, indication.source, indication.reason)))
 
     def _released(self, _: ReleaseConfirmation) -> None:
         self.end_reason = "released"

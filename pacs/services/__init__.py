@@ -1,0 +1,1 @@
+"""One module per Service Class of PS3.4."""

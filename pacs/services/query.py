@@ -270,9 +270,7 @@ class QueryService:
         self, association: Association, context: AcceptedContext, request: CFindRQ, identifier: Identifier
     ) -> tuple[int, bool]:
         """Send the matches, as fast as the peer takes them; give how many, and whether it canceled."""
-        encoder = ResponseEncoder(
-            identifier, transfer_syntax=context.transfer_syntax, retrieve_ae_title=self._ae_title
-        )
+        encoder = ResponseEncoder(identifier, transfer_syntax=context.transfer_syntax, retrieve_ae_title=self._ae_title)
         pending = CFindRSP(
             message_id_being_responded_to=request.message_id,
             affected_sop_class_uid=request.affected_sop_class_uid,

@@ -148,14 +148,10 @@ def read_accepted(request: AAssociateRQ, response: AAssociateAC) -> dict[int, Ac
 
 def _answer_context(context: PresentationContextRQ, supported: AbstractSyntaxSupport | None) -> PresentationContextAC:
     if supported is None:
-        return PresentationContextAC(
-            context.id, RESULT_ABSTRACT_SYNTAX_NOT_SUPPORTED, context.transfer_syntaxes[0]
-        )
+        return PresentationContextAC(context.id, RESULT_ABSTRACT_SYNTAX_NOT_SUPPORTED, context.transfer_syntaxes[0])
     chosen = choose_transfer_syntax(context.transfer_syntaxes, supported.accepts_transfer_syntax)
     if chosen is None:
-        return PresentationContextAC(
-            context.id, RESULT_TRANSFER_SYNTAXES_NOT_SUPPORTED, context.transfer_syntaxes[0]
-        )
+        return PresentationContextAC(context.id, RESULT_TRANSFER_SYNTAXES_NOT_SUPPORTED, context.transfer_syntaxes[0])
     return PresentationContextAC(context.id, RESULT_ACCEPTANCE, chosen)
 
 

@@ -153,9 +153,7 @@ class UpperLayer:
         """A-RELEASE response."""
         return self._handle(Event.RELEASE_RESPONSE)
 
-    def abort(
-        self, source: int = SOURCE_SERVICE_USER, reason: int = REASON_NOT_SPECIFIED
-    ) -> list[Indication]:
+    def abort(self, source: int = SOURCE_SERVICE_USER, reason: int = REASON_NOT_SPECIFIED) -> list[Indication]:
         """A-ABORT request; the source is the service-provider's when the server itself ends the association."""
         return self._handle(Event.ABORT_REQUEST, AAbort(source, reason))
 

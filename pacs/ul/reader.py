@@ -168,9 +168,7 @@ class PDUReader:
         stop: int = position + value_length
         if stop <= end:
             if self._is_wanted:
-                indications.append(
-                    DataFragment(context_id, control & 1 == 1, control & 2 == 2, view[position:stop])
-                )
+                indications.append(DataFragment(context_id, control & 1 == 1, control & 2 == 2, view[position:stop]))
             return stop
         self._pdv = (value_length, context_id, control)
         return position

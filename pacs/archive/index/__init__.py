@@ -1,0 +1,1 @@
+"""The index: what the archive knows about its objects, in SQLite."""

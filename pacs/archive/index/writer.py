@@ -181,7 +181,9 @@ class IndexWriter:
             part = sop_instance_uids[start : start + VARIABLES]
             for row in self._execute(_EXISTING.format(marks=",".join("?" * len(part))), part):
                 place = Place(patient_pk=row[10], study_pk=row[8], series_pk=row[7])
-                existing = Existing(row[0], row[1], row[2], row[3], row[4], row[5], row[6], place, row[9], row[11], row[12])
+                existing = Existing(
+                    row[0], row[1], row[2], row[3], row[4], row[5], row[6], place, row[9], row[11], row[12]
+                )
                 found.setdefault(existing.sop_instance_uid, []).append(existing)
         return found
 

@@ -1,0 +1,1 @@
+"""Objects as files: their names and their durability."""

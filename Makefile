@@ -1,0 +1,52 @@
+# What a person types: run, test, lint, soak, bench. Each sets up what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= config/pacs_config.yaml
+DEBIAN := dcmtk strace orthanc
+
+.PHONY: run test lint soak bench debian schema clean
+
+run: $(VENV)/.installed
+	$(BIN)/twistd -n --pidfile= productionpacs --config $(CONFIG)
+
+test: debian lint
+	$(BIN)/python -m pytest -m "not soak" --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy pacs tests bench
+	$(BIN)/lint-imports
+
+soak: debian $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "soak or not soak" -k "soak or durability" -s
+
+bench: debian $(VENV)/.installed-dev
+	$(BIN)/python -m bench
+
+schema: $(VENV)/.installed-dev
+	$(BIN)/python -m pacs.config.documents config
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable . --config-settings editable_mode=compat
+	touch $@
+
+$(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --config-settings editable_mode=compat
+	touch $@ $(VENV)/.installed
+
+# Debian's tools that the tests and benchmarks drive; installed when this is root and something is missing
+debian:
+	@missing=""; for tool in storescu:dcmtk strace:strace Orthanc:orthanc; do \
+	  command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
+	    service orthanc stop >/dev/null 2>&1 || true; \
+	  else echo "missing:$$missing; install them with your package manager"; exit 1; fi; fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -1,0 +1,100 @@
+"""
+`pacsctl`, the operator's command line: the group, what its commands share, and those that are still to come.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+
+from pacs.config import Configuration, ConfigurationError, load_configuration
+from pacs.version import __version__
+
+NOT_AVAILABLE: Final = (
+    "token",
+    "import",
+    "deidentify",
+    "verify",
+    "backup",
+    "restore",
+    "worklist",
+    "user",
+    "access",
+    "forget",
+    "reidentify",
+    "audit",
+    "conformance",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """
+    What a command is called with.
+
+    Attributes:
+        wants_json: print one JSON object instead of text.
+    """
+
+    config: Path | None
+    wants_json: bool
+
+    def configuration(self) -> Configuration:
+        """Give the configuration in effect, or end with its faults."""
+        try:
+            return load_configuration(self.config, os.environ).configuration
+        except ConfigurationError as error:
+            self.fail(str(error))
+
+    def tell(self, text: str, **values: Any) -> None:
+        """Print a result."""
+        click.echo(json.dumps(values) if self.wants_json else text)
+
+    def fail(self, message: str) -> NoReturn:
+        """End with status 1 and the reason on standard error."""
+        click.echo(message, err=True)
+        raise SystemExit(1)
+
+
+def _common(command: click.Command) -> click.Command:
+    command.params += [
+        click.Option(["--config", "-c"], type=click.Path(path_type=Path), help="The server's configuration file."),
+        click.Option(["--json", "wants_json"], is_flag=True, help="Print JSON."),
+    ]
+    return command
+
+
+def _not_available(name: str) -> click.Command:
+    def refuse(**_: object) -> None:
+        click.echo(f"pacsctl {name}: not available yet", err=True)
+        raise SystemExit(1)
+
+    return click.Command(
+        name,
+        callback=refuse,
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+        context_settings={"ignore_unknown_options": True},
+        help="Not available yet.",
+    )
+
+
+@click.group()
+@click.version_option(__version__, prog_name="pacsctl")
+def group() -> None:
+    """Operate a Production PACS."""
+
+
+def main() -> None:
+    """Run `pacsctl`."""
+    from pacs.commands import check_config, reindex
+
+    for module in (check_config, reindex):
+        group.add_command(_common(module.command))
+    for name in NOT_AVAILABLE:
+        group.add_command(_not_available(name))
+    group()

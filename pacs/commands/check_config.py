@@ -1,0 +1,22 @@
+"""
+`pacsctl check-config`: is the configuration good, and what is in effect?
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import yaml
+
+from pacs.command import Call
+
+
+@click.command("check-config")
+def command(config: Path | None, wants_json: bool) -> None:
+    """Check the configuration; print what is in effect, secrets masked."""
+    call = Call(config, wants_json)
+    if config is not None and not config.exists():
+        call.fail(f"{config}: no such file")
+    effective = call.configuration().masked()
+    call.tell(yaml.safe_dump(effective, sort_keys=False).rstrip(), **effective)
