@@ -1,0 +1,168 @@
+"""
+The servers that are measured, each started in a fresh directory and stopped again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+AE_TITLE: Final = "BENCHED"
+
+
+def free_port() -> int:
+    """Give a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(slots=True)
+class Peer:
+    """
+    A server under test.
+
+    Attributes:
+        is_tuned: started with TCP_NODELAY=1 in its environment, so that only design is compared.
+    """
+
+    name: str
+    directory: Path
+    is_tuned: bool = True
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str]:
+        """Give the command line; may write configuration files."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        self.directory.mkdir(parents=True)
+        environment = {name: value for name, value in os.environ.items() if name != "TCP_NODELAY"}
+        if self.is_tuned:
+            environment["TCP_NODELAY"] = "1"
+        command = self.command()
+        with (self.directory / "output.txt").open("wb") as output:
+            self.process = subprocess.Popen(
+                command, cwd=self.directory, stdout=output, stderr=output, env=environment
+            )
+        deadline_s = time.monotonic() + 30
+        while time.monotonic() < deadline_s:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                time.sleep(0.3)
+                return
+        raise RuntimeError(f"{self.name} does not listen; see {self.directory}/output.txt")
+
+    def peak_resident_kib(self) -> int:
+        """Give the most memory that it has had."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+    def stop(self) -> None:
+        """Stop it."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+class ProductionPACS(Peer):
+    """Ourselves, in the default configuration."""
+
+    def command(self) -> Sequence[str]:
+        config = self.directory / "config.yaml"
+        config.write_text(
+            f"server: {{ae_title: {AE_TITLE}, port: {self.port}}}\n"
+            f"storage: {{root_path: {self.directory}/data, database: {{path: {self.directory}/data/index.db}}}}\n"
+        )
+        twistd = Path(sys.executable).with_name("twistd")
+        return [str(twistd), "-n", "--pidfile=", "productionpacs", "--config", str(config)]
+
+
+class Orthanc(Peer):
+    """Orthanc with its defaults, which sync each object."""
+
+    def command(self) -> Sequence[str]:
+        config = self.directory / "orthanc.json"
+        config.write_text(
+            json.dumps(
+                {
+                    "Name": "bench",
+                    "StorageDirectory": str(self.directory / "data"),
+                    "IndexDirectory": str(self.directory / "data"),
+                    "DicomAet": AE_TITLE,
+                    "DicomPort": self.port,
+                    "HttpServerEnabled": False,
+                    "DicomAlwaysAllowStore": True,
+                    "DicomAlwaysAllowEcho": True,
+                    "Plugins": [],
+                }
+            )
+        )
+        return ["/usr/sbin/Orthanc", str(config)]
+
+
+class StoreSCP(Peer):
+    """DCMTK's storescp: one process, not durable, no index."""
+
+    def command(self) -> Sequence[str]:
+        (self.directory / "data").mkdir()
+        return ["storescp", "--fork", "-aet", AE_TITLE, "-od", str(self.directory / "data"), str(self.port)]
+
+
+class DcmQRSCP(Peer):
+    """DCMTK's dcmqrscp: an index, not durable."""
+
+    def command(self) -> Sequence[str]:
+        data = self.directory / "data"
+        data.mkdir()
+        config = self.directory / "dcmqrscp.cfg"
+        config.write_text(
+            f"NetworkTCPPort = {self.port}\nMaxPDUSize = 131072\nMaxAssociations = 32\n"
+            "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+            f"AETable BEGIN\n{AE_TITLE} {data} RW (100000, 100gb) ANY\nAETable END\n"
+        )
+        return ["dcmqrscp", "-c", str(config)]
+
+
+class PynetdicomStoreSCP(Peer):
+    """pynetdicom's storescp: neither durable nor indexed."""
+
+    def command(self) -> Sequence[str]:
+        (self.directory / "data").mkdir()
+        return [
+            sys.executable, "-m", "pynetdicom", "storescp", str(self.port), "-od", str(self.directory / "data"),
+        ]  # fmt: skip
+
+
+KINDS: Final[dict[str, type[Peer]]] = {
+    "productionpacs": ProductionPACS,
+    "orthanc": Orthanc,
+    "storescp": StoreSCP,
+    "dcmqrscp": DcmQRSCP,
+    "pynetdicom": PynetdicomStoreSCP,
+}
+
+
+def remove(directory: Path) -> None:
+    """Remove everything at the very end: deleting slows the creation of files down for a while."""
+    shutil.rmtree(directory, ignore_errors=True)
