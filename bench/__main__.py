@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import load
-from bench.data import make_template
+from bench.data import Template, make_template
 from bench.peers import AE_TITLE, KINDS, Peer, remove
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -45,7 +45,7 @@ class Promise:
     aim: float
 
 
-def _store(template: load.Template, associations: int, each: int) -> Callable[[Peer, int], float]:
+def _store(template: Template, associations: int, each: int) -> Callable[[Peer, int], float]:
     def measure(peer: Peer, run: int) -> float:
         result = load.store(peer.port, AE_TITLE, template, associations=associations, each=each, run=run)
         if result.refused:
@@ -175,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="two runs")
     parser.add_argument("--case", action="append", help="only these")
     parser.add_argument("--only-ours", action="store_true", help="no peers")
+    parser.add_argument("--keep", action="store_true", help="leave the servers' data; deleting slows the next run down")
     parser.add_argument("--directory", type=Path, help="where the servers keep their data; a real disk")
     options = parser.parse_args(arguments)
     runs = 2 if options.quick else options.runs
@@ -199,15 +200,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if "ct" in case.name and OURS in memory and "orthanc" in memory:
                 print(f"{case.name:15} memory / orthanc: {memory[OURS] / memory['orthanc']:.2f} (at most 0.5, aim 0.3)")
     finally:
-        remove(base)
+        if not options.keep:
+            remove(base)
     print()
     for promise in PROMISES:
         ours, theirs = medians.get((promise.case, OURS)), medians.get((promise.case, promise.peer))
         if ours and theirs:
             ratio = ours / theirs
             verdict = "aim" if ratio >= promise.aim else "ok" if ratio >= promise.at_least else "TOO LOW"
-            print(f"{promise.case:15} / {promise.peer:12} {ratio:6.2f}  (at least {promise.at_least}, aim {promise.aim})"
-                  f"  {verdict}")  # fmt: skip
+            wanted = f"(at least {promise.at_least}, aim {promise.aim})"
+            print(f"{promise.case:15} / {promise.peer:12} {ratio:6.2f}  {wanted}  {verdict}")
     RESULTS.mkdir(exist_ok=True)
     name = time.strftime("%Y%m%d-%H%M%S.json")
     (RESULTS / name).write_text(json.dumps(report, indent=2))

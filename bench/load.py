@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -146,17 +147,15 @@ def _in_parallel(count: int, work: Callable[[int, threading.Barrier], int]) -> t
     def run(number: int) -> None:
         try:
             results.append(work(number, barrier))
-        except BaseException as error:
+        except (Refused, OSError, threading.BrokenBarrierError) as error:
             failures.append(error)
             barrier.abort()
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
-    try:
+    with suppress(threading.BrokenBarrierError):
         barrier.wait(60)
-    except threading.BrokenBarrierError:
-        pass
     started_s = time.perf_counter()
     for thread in threads:
         thread.join()

@@ -54,9 +54,7 @@ class Peer:
             environment["TCP_NODELAY"] = "1"
         command = self.command()
         with (self.directory / "output.txt").open("wb") as output:
-            self.process = subprocess.Popen(
-                command, cwd=self.directory, stdout=output, stderr=output, env=environment
-            )
+            self.process = subprocess.Popen(command, cwd=self.directory, stdout=output, stderr=output, env=environment)
         deadline_s = time.monotonic() + 30
         while time.monotonic() < deadline_s:
             try:
@@ -149,9 +147,8 @@ class PynetdicomStoreSCP(Peer):
 
     def command(self) -> Sequence[str]:
         (self.directory / "data").mkdir()
-        return [
-            sys.executable, "-m", "pynetdicom", "storescp", str(self.port), "-od", str(self.directory / "data"),
-        ]  # fmt: skip
+        script = Path(__file__).with_name("pynetdicom_storescp.py")
+        return [sys.executable, str(script), str(self.port), str(self.directory / "data")]
 
 
 KINDS: Final[dict[str, type[Peer]]] = {

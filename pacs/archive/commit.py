@@ -35,7 +35,7 @@ from pacs.archive.errors import (
 )
 from pacs.archive.index.writer import Existing, IndexWriter
 from pacs.archive.interfaces import DuplicatePolicy, Outcome, Stored
-from pacs.archive.objects.files import FileStore, same_content, write_all
+from pacs.archive.objects.files import FileStore, same_content
 from pacs.archive.objects.naming import object_path
 from pacs.archive.settings import ArchiveSettings
 
@@ -366,20 +366,15 @@ class _Batch:
         return Outcome.REPLACED, 1, existing[0]
 
     def _write_short(self, candidate: Candidate) -> None:
-        """Write an object that is still in memory."""
-        if not candidate.pieces:
-            return
-        path, descriptor = self._store.create_incoming()
-        candidate.incoming_path = path
-        try:
-            write_all(descriptor, candidate.pieces)
-        finally:
-            os.close(descriptor)
-        candidate.pieces = []
+        """Write an object that is still in memory, because the disk was slow."""
+        if candidate.pieces:
+            candidate.incoming_path = self._store.write_incoming(candidate.pieces)
+            candidate.pieces = []
 
     def _give_final_name(self, candidate: Candidate, values: IndexValues, version: int) -> str:
         if candidate.is_rebuilt:
             return candidate.incoming_path
+        self._write_short(candidate)
         received = datetime.fromtimestamp(candidate.received_at / 1e6, UTC)
         while True:
             path = object_path(
@@ -391,12 +386,12 @@ class _Batch:
                 received_date=received.strftime("%Y%m%d"),
                 version=version,
             )
-            if not self._store.exists(path):
-                break
-            version += 1  # a file that the index does not know, or the one to be replaced: neither is overwritten
-        self._write_short(candidate)
-        self._store.rename(candidate.incoming_path, path)
-        return path
+            try:
+                self._store.rename(candidate.incoming_path, path)
+            except FileExistsError:
+                version += 1  # a file that the index does not know, or the one to be replaced: neither is overwritten
+            else:
+                return path
 
     def _discard(self, candidate: Candidate) -> None:
         if candidate.incoming_path and not candidate.is_rebuilt:

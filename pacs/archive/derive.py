@@ -84,7 +84,7 @@ def derive(store: FileStore, item: Derivable, *, limits: ScanLimits) -> Derived:
     with os.fdopen(store.open_object(item.path), "rb", buffering=0) as file:
         digest.update(file.read(item.data_set_offset))
         try:
-            scanner = DataSetScanner(item.transfer_syntax_uid, wanted=(), limits=limits, want_holes=True)
+            scanner = DataSetScanner(item.transfer_syntax_uid, wanted=frozenset(), limits=limits, want_holes=True)
             while piece := file.read(READ_BYTES):
                 digest.update(piece)
                 if not scanner.is_costly:

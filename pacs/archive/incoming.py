@@ -1,8 +1,8 @@
 """
 An object on its way in: its bytes go behind a file's head as they come, and are scanned as they pass.
 
-A short object stays in memory and is written by the commit thread. A long one is written from the reactor in pieces
-of some hundred KB, which is faster than handing them to a thread; when the disk turns out slow, a thread takes over.
+A long object is written from the reactor in pieces of some hundred KB, a short one at once when it is whole: that is
+faster than handing them to a thread. When the disk turns out slow, a thread takes over, for a while.
 """
 
 from __future__ import annotations
@@ -160,12 +160,7 @@ class Incoming:
             scanned = self._scanner.finish()
         except DataSetError as error:
             raise DataSetUnreadable(str(error)) from error
-        if self._descriptor >= 0:
-            try:
-                self._write_pieces()
-                self._close()
-            except OSError as error:
-                raise disk_failure(error) from error
+        self._write_rest()
         candidate = Candidate(
             header=self._header,
             scanned=scanned,
@@ -183,6 +178,21 @@ class Incoming:
         return done
 
     # -- within
+
+    def _write_rest(self) -> None:
+        """Finish the file; a short one is made here, unless the disk has been slow lately."""
+        try:
+            if self._descriptor >= 0:
+                self._write_pieces()
+                self._close()
+            elif not self._store.is_slow():
+                started_s = time.monotonic()
+                self._path = self._store.write_incoming(self._pieces)
+                self._pieces = []
+                if time.monotonic() - started_s > SLOW_WRITE_S:
+                    self._store.note_slow()
+        except OSError as error:
+            raise disk_failure(error) from error
 
     def _scan(self, pieces: Sequence[memoryview]) -> None:
         feed = self._scanner.feed

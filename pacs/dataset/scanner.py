@@ -9,8 +9,9 @@ odd lengths. It refuses what has no structure: an element that reaches beyond it
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -116,8 +117,10 @@ _LITTLE: Final = _encoding("<")
 _BIG: Final = _encoding(">")
 
 
-def _raw_tag(tag: int, is_little_endian: bool) -> int:
-    return (tag & 0xFFFF) << 16 | tag >> 16 if is_little_endian else tag
+@lru_cache(maxsize=16)
+def _raw_tags(tags: frozenset[int], is_little_endian: bool) -> Mapping[int, int]:
+    """Give tags by the number that their four bytes make in a byte order."""
+    return {(tag & 0xFFFF) << 16 | tag >> 16 if is_little_endian else tag: tag for tag in tags}
 
 
 def _is_vr_text(first: int, second: int) -> bool:
@@ -137,7 +140,7 @@ class _Walker:
         *,
         is_implicit: bool,
         is_little_endian: bool,
-        wanted: Collection[int],
+        wanted: frozenset[int],
         limits: ScanLimits,
         want_holes: bool,
     ) -> None:
@@ -145,7 +148,7 @@ class _Walker:
         self._is_little = is_little_endian
         self._is_implicit = is_implicit
         self._is_begun = False
-        self._wanted = {_raw_tag(tag, is_little_endian): tag for tag in wanted}
+        self._wanted = _raw_tags(wanted, is_little_endian)
         self._limits = limits
         self._offset = 0  # of the first byte that is to come
         self._skip = 0
@@ -336,7 +339,7 @@ class DataSetScanner:
     __slots__ = ("_inflated", "_inflater", "_is_little_endian", "_limits", "_received", "_walker")
 
     def __init__(
-        self, transfer_syntax_uid: str, *, wanted: Collection[int], limits: ScanLimits, want_holes: bool = False
+        self, transfer_syntax_uid: str, *, wanted: frozenset[int], limits: ScanLimits, want_holes: bool = False
     ) -> None:
         syntax = TRANSFER_SYNTAXES.get(transfer_syntax_uid)
         if syntax is None:

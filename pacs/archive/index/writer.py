@@ -7,6 +7,7 @@ added up over the batch and written once for each row that they belong to.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 from pacs.archive.index.sql import insert_text
 
 REMEMBERED: Final = 20_000
-VARIABLES: Final = 500  # in one IN list
 
 _NAMES: Final = {
     level: tuple(i for i, a in enumerate(attributes) if a.matching is Matching.NAME)
@@ -70,7 +70,8 @@ _EXISTING: Final = (
     "SELECT i.pk, i.sop_instance_uid, i.copy_number, i.path, i.size_bytes, i.data_set_offset, i.transfer_syntax_uid,"
     " s.pk, t.pk, t.study_instance_uid, p.pk, p.patient_id, p.issuer"
     " FROM instances i JOIN series s ON s.pk = i.series_pk JOIN studies t ON t.pk = s.study_pk"
-    " JOIN patients p ON p.pk = t.patient_pk WHERE i.sop_instance_uid IN ({marks}) ORDER BY i.copy_number"
+    " JOIN patients p ON p.pk = t.patient_pk WHERE i.sop_instance_uid IN (SELECT value FROM json_each(?))"
+    " ORDER BY i.copy_number"
 )
 
 
@@ -177,14 +178,12 @@ class IndexWriter:
     def existing(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Existing]]:
         """Give what is kept already under some SOP Instance UIDs, copies in their order."""
         found: dict[str, list[Existing]] = {}
-        for start in range(0, len(sop_instance_uids), VARIABLES):
-            part = sop_instance_uids[start : start + VARIABLES]
-            for row in self._execute(_EXISTING.format(marks=",".join("?" * len(part))), part):
-                place = Place(patient_pk=row[10], study_pk=row[8], series_pk=row[7])
-                existing = Existing(
-                    row[0], row[1], row[2], row[3], row[4], row[5], row[6], place, row[9], row[11], row[12]
-                )
-                found.setdefault(existing.sop_instance_uid, []).append(existing)
+        if not sop_instance_uids:
+            return found
+        for row in self._execute(_EXISTING, (json.dumps(list(sop_instance_uids)),)):
+            place = Place(patient_pk=row[10], study_pk=row[8], series_pk=row[7])
+            existing = Existing(row[0], row[1], row[2], row[3], row[4], row[5], row[6], place, row[9], row[11], row[12])
+            found.setdefault(existing.sop_instance_uid, []).append(existing)
         return found
 
     def place(self, values: IndexValues, received_at: int) -> Place:

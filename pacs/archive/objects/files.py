@@ -7,9 +7,12 @@ The functions here block; who calls them from the reactor measures how long they
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +21,7 @@ from pacs.archive.objects.naming import OBJECTS
 INCOMING: Final = "incoming"
 QUARANTINE: Final = "quarantine"
 IOVECTORS: Final = 1000  # IOV_MAX is 1024
+SLOW_FOR_S: Final = 2.0
 COMPARED_BYTES: Final = 1 << 20
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -39,7 +43,21 @@ def _find_syncfs() -> Callable[[int], int] | None:
     return syncfs
 
 
+def _find_renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+    function.restype = ctypes.c_int
+    found: Callable[[int, bytes, int, bytes, int], int] = function
+    return found
+
+
 _SYNCFS: Final = _find_syncfs()
+_RENAMEAT2: Final = _find_renameat2()
+_AT_FDCWD: Final = -100
+_RENAME_NOREPLACE: Final = 1
 
 
 def write_all(descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
@@ -70,6 +88,8 @@ class FileStore:
         self._known_directories: set[str] = set()
         self._new_directories: list[str] = []
         self._descriptors: list[int] = []
+        self._numbers = count()
+        self._slow_until_s = 0.0
 
     def open(self) -> None:
         """Make the directories and open what the barrier needs."""
@@ -94,8 +114,20 @@ class FileStore:
 
     def create_incoming(self) -> tuple[str, int]:
         """Create a file for an object that arrives; give its path below the root and its descriptor."""
-        path = f"{INCOMING}/{secrets.token_hex(12)}"
+        path = f"{INCOMING}/{os.getpid():x}-{next(self._numbers):x}"
         return path, os.open(self._prefix + path, _CREATE, _FILE_MODE)
+
+    def write_incoming(self, pieces: Sequence[bytes | memoryview]) -> str:
+        """Write a whole short object; give its path below the root."""
+        path, descriptor = self.create_incoming()
+        try:
+            write_all(descriptor, pieces)
+        except OSError:
+            self.discard(path)
+            raise
+        finally:
+            os.close(descriptor)
+        return path
 
     def discard(self, path: str) -> None:
         """Remove a file; that it is gone already is fine."""
@@ -106,12 +138,18 @@ class FileStore:
 
     def clear_incoming(self) -> int:
         """Remove what an earlier process left unfinished; give how many."""
-        count = 0
-        with os.scandir(self.root / INCOMING) as entries:
-            for entry in entries:
-                os.unlink(entry.path)
-                count += 1
-        return count
+        paths = [entry.path for entry in os.scandir(self.root / INCOMING)]
+        for path in paths:
+            os.unlink(path)
+        return len(paths)
+
+    def note_slow(self) -> None:
+        """A write has taken long: leave the next ones to threads."""
+        self._slow_until_s = time.monotonic() + SLOW_FOR_S
+
+    def is_slow(self) -> bool:
+        """Whether the disk has been slow lately."""
+        return time.monotonic() < self._slow_until_s
 
     # -- final names
 
@@ -120,9 +158,27 @@ class FileStore:
         return os.path.lexists(self._prefix + path)
 
     def rename(self, source: str, target: str) -> None:
-        """Give a file its final name, making directories as needed."""
-        self.make_directory(os.path.dirname(target))
-        os.rename(self._prefix + source, self._prefix + target)
+        """
+        Give a file its final name, making directories as needed; nothing is ever overwritten.
+
+        Raises:
+            FileExistsError: something has the name.
+        """
+        self.make_directory(target[: target.rindex("/")])
+        old, new = self._prefix + source, self._prefix + target
+        if _RENAMEAT2 is None:
+            self._rename_by_link(old, new)
+            return
+        if _RENAMEAT2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE) != 0:
+            number = ctypes.get_errno()
+            if number in (errno.EINVAL, errno.ENOSYS):  # a file system that does not have it
+                self._rename_by_link(old, new)
+                return
+            raise OSError(number, os.strerror(number), old)
+
+    def _rename_by_link(self, old: str, new: str) -> None:
+        os.link(old, new, follow_symlinks=False)
+        os.unlink(old)
 
     def make_directory(self, directory: str) -> None:
         """Make a directory and those above it."""
