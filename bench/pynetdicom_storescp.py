@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import sys
 from argparse import Namespace
+from typing import Any
 
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 from pynetdicom.apps.common import handle_store
@@ -21,7 +22,7 @@ def main(port: int, directory: str) -> None:
     for context in AllStoragePresentationContexts:
         entity.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
     entity.add_supported_context(Verification, ALL_TRANSFER_SYNTAXES)
-    handlers = [(evt.EVT_C_STORE, handle_store, [arguments, logging.getLogger("pynetdicom")])]
+    handlers: list[Any] = [(evt.EVT_C_STORE, handle_store, [arguments, logging.getLogger("pynetdicom")])]
     entity.start_server(("127.0.0.1", port), block=True, evt_handlers=handlers)
 
 

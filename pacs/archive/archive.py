@@ -36,6 +36,7 @@ from pacs.monitoring.metrics import Metrics
 from pacs.security.access import Principal
 
 OBJECT_THREADS: Final = 8
+DERIVED_PK: Final = "derived_pk"
 
 T = TypeVar("T")
 
@@ -169,7 +170,8 @@ class Archive:
             gauge.set(value)
         assert self._derive is not None
         for row in connection.execute(
-            "SELECT pk, path, data_set_offset, transfer_syntax_uid FROM instances WHERE sha256 IS NULL ORDER BY pk"
+            "SELECT pk, path, data_set_offset, transfer_syntax_uid FROM instances WHERE sha256 IS NULL AND pk > "
+            "coalesce((SELECT CAST(value AS INTEGER) FROM archive_state WHERE name = 'derived_pk'), 0) ORDER BY pk"
         ):
             self._derive.add(Derivable(*row))
 
@@ -266,7 +268,12 @@ class Archive:
     def _derived_in_thread(self, group: list[Derived]) -> None:
         commit = self._commit
         assert commit is not None
-        commit.run(lambda writer: writer.set_derived(group)).addErrback(self._not_noted)
+
+        def note(writer: IndexWriter) -> None:
+            writer.set_derived(group)
+            writer.set_state(DERIVED_PK, str(group[-1].pk))  # they are derived in the order of their keys
+
+        commit.run(note).addErrback(self._not_noted)
 
     def _not_noted(self, failure: Failure) -> None:
         self.log.failure("checksums could not be noted; they are computed again at the next start", failure)

@@ -228,12 +228,12 @@ class CommitThread:
         batch.drop_replaced()
         self._postponed = batch.postponed
         self.last_batch_s = time.monotonic()
-        if batch.stored:
-            self._committed(batch.stored, self.last_batch_s - started_s)
         answers = batch.answers
         self.waiting -= len(answers)
         answers += [(done, None) for _, done in jobs]
         self._reactor.callFromThread(self._answer, answers)
+        if batch.stored:
+            self._committed(batch.stored, self.last_batch_s - started_s)
         if self._log_length() > CHECKPOINT_LOG_BYTES:
             self._checkpoint()
 

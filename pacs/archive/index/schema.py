@@ -20,7 +20,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 
 from pacs.archive.attributes import ATTRIBUTES_OF, Level, Matching
@@ -105,7 +104,6 @@ INSTANCES: Final = Table(
     Column("source_ae_title", Text, nullable=False, server_default=""),
     UniqueConstraint("sop_instance_uid", "copy_number"),
     Index("instances_by_series", "series_pk"),
-    Index("instances_to_derive", "pk", sqlite_where=text("sha256 IS NULL"), postgresql_where=text("sha256 IS NULL")),
 )
 
 HEADERS: Final = Table(

@@ -4,7 +4,8 @@ Statements of SQLAlchemy Core as the text and parameters of SQLite's own driver:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Select, Table
@@ -19,6 +20,37 @@ def insert_text(table: Table, columns: Sequence[str]) -> str:
     names = ", ".join(columns)
     marks = ", ".join("?" * len(columns))
     return f"INSERT INTO {table.name} ({names}) VALUES ({marks})"
+
+
+GROUP_SIZES: Final = (64, 16, 4, 1)
+"""Statements for many rows exist in these sizes, so that each is prepared once."""
+
+
+@lru_cache(maxsize=64)
+def insert_many_text(table: Table, columns: tuple[str, ...], rows: int) -> str:
+    """Give the INSERT of some rows."""
+    marks = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {', '.join([marks] * rows)}"
+
+
+@lru_cache(maxsize=64)
+def add_many_text(table: Table, columns: tuple[str, ...], rows: int) -> str:
+    """Give the UPDATE that adds to columns of some rows; parameters are key and numbers, row by row."""
+    marks = f"({', '.join('?' * (len(columns) + 1))})"
+    changes = ", ".join(f"{name} = {table.name}.{name} + d.{name}" for name in columns)
+    return (
+        f"WITH d (pk, {', '.join(columns)}) AS (VALUES {', '.join([marks] * rows)})"
+        f" UPDATE {table.name} SET {changes} FROM d WHERE {table.name}.pk = d.pk"
+    )
+
+
+def in_groups(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[int, list[Any]]]:
+    """Cut rows into groups of the sizes for which statements exist; give size and all parameters of each."""
+    start = 0
+    for size in GROUP_SIZES:
+        while len(rows) - start >= size:
+            yield size, [value for row in rows[start : start + size] for value in row]
+            start += size
 
 
 def compile_select(statement: Select[Any]) -> tuple[str, tuple[Any, ...]]:

@@ -1,7 +1,7 @@
 """
 The index's one writer: rows for objects, a batch at a time, inside the commit thread's transaction.
 
-Rows of patients, studies and series are found once and remembered; instances go in by one `executemany`; counts are
+Rows of patients, studies and series are found once and remembered; instances go in by one statement; counts are
 added up over the batch and written once for each row that they belong to.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pacs.archive.attributes import ATTRIBUTES_OF, IndexValues, Level, Matching, name_search_key
 from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
-from pacs.archive.index.sql import insert_text
+from pacs.archive.index.sql import add_many_text, in_groups, insert_many_text, insert_text
 
 REMEMBERED: Final = 20_000
 
@@ -52,7 +52,7 @@ _INSERT_STUDY: Final = insert_text(
     STUDIES, ["pk", "patient_pk", *_columns(Level.STUDY), "character_set", "received_at"]
 )
 _INSERT_SERIES: Final = insert_text(SERIES, ["pk", "study_pk", *_columns(Level.SERIES), "character_set"])
-_INSTANCE_COLUMNS: Final = [
+_INSTANCE_COLUMNS: Final = (
     "pk",
     "series_pk",
     *_columns(Level.IMAGE),
@@ -64,8 +64,13 @@ _INSTANCE_COLUMNS: Final = [
     "data_set_offset",
     "received_at",
     "source_ae_title",
-]
-_INSERT_INSTANCE: Final = insert_text(INSTANCES, _INSTANCE_COLUMNS)
+)
+# Many rows by one statement: the interpreter's lock is given up once for all of them, not once for each.
+_COUNTED: Final = (
+    (SERIES, ("num_instances", "size_bytes")),
+    (STUDIES, ("num_instances", "size_bytes", "num_series")),
+    (PATIENTS, ("num_instances", "num_studies")),
+)
 _EXISTING: Final = (
     "SELECT i.pk, i.sop_instance_uid, i.copy_number, i.path, i.size_bytes, i.data_set_offset, i.transfer_syntax_uid,"
     " s.pk, t.pk, t.study_instance_uid, p.pk, p.patient_id, p.issuer"
@@ -73,6 +78,9 @@ _EXISTING: Final = (
     " JOIN patients p ON p.pk = t.patient_pk WHERE i.sop_instance_uid IN (SELECT value FROM json_each(?))"
     " ORDER BY i.copy_number"
 )
+
+
+_INSERT_HEADER: Final = "INSERT OR REPLACE INTO headers (instance_pk, data) SELECT pk, ? FROM instances WHERE pk = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +111,9 @@ class Existing:
 
 @dataclass(slots=True)
 class _Counts:
-    studies: int = 0
-    series: int = 0
-    instances: int = 0
+    num_studies: int = 0
+    num_series: int = 0
+    num_instances: int = 0
     size_bytes: int = 0
 
 
@@ -241,12 +249,12 @@ class IndexWriter:
             self._execute("UPDATE patients SET num_studies = num_studies - 1 WHERE pk = ?", (place.patient_pk,))
         self._execute("DELETE FROM patients WHERE pk = ? AND num_instances <= 0", (place.patient_pk,))
 
-    def set_derived(self, rows: Iterable[tuple[int, str, bytes | None]]) -> None:
+    def set_derived(self, rows: Sequence[tuple[int, str, bytes | None]]) -> None:
         """Note checksum and header of objects; of one that is gone, nothing."""
-        for pk, sha256, header in rows:
-            updated = self._execute("UPDATE instances SET sha256 = ? WHERE pk = ?", (sha256, pk)).rowcount
-            if updated and header is not None:
-                self._execute("INSERT OR REPLACE INTO headers (instance_pk, data) VALUES (?, ?)", (pk, header))
+        self._connection.executemany(
+            "UPDATE instances SET sha256 = ? WHERE pk = ?", [(sha256, pk) for pk, sha256, _ in rows]
+        )
+        self._connection.executemany(_INSERT_HEADER, [(header, pk) for pk, _, header in rows if header is not None])
 
     def set_state(self, name: str, value: str) -> None:
         """Keep a value of the archive's own."""
@@ -331,7 +339,7 @@ class IndexWriter:
             pk = self._new_pk("studies")
             study = _with_search_keys(Level.STUDY, values.study)
             self._execute(_INSERT_STUDY, (pk, patient_pk, *study, values.character_set, received_at))
-            self._counts_of("patients", patient_pk).studies += 1
+            self._counts_of("patients", patient_pk).num_studies += 1
             modalities, sop_classes = "", ""
         else:
             pk, modalities, sop_classes = int(row[0]), row[1], row[2]
@@ -352,7 +360,7 @@ class IndexWriter:
             pk = self._new_pk("series")
             series = _with_search_keys(Level.SERIES, values.series)
             self._execute(_INSERT_SERIES, (pk, study_pk, *series, values.character_set))
-            self._counts_of("studies", study_pk).series += 1
+            self._counts_of("studies", study_pk).num_series += 1
         else:
             pk = int(row[0])
         self._note(self._modalities, "modalities_in_study", study_pk, values.series[_MODALITY])
@@ -383,28 +391,18 @@ class IndexWriter:
     def _count(self, place: Place, instances: int, size_bytes: int) -> None:
         for table, pk in (("series", place.series_pk), ("studies", place.study_pk), ("patients", place.patient_pk)):
             counts = self._counts_of(table, pk)
-            counts.instances += instances
+            counts.num_instances += instances
             counts.size_bytes += size_bytes
 
     def flush(self) -> None:
         """Write what `add` gathered."""
         rows, self._instance_rows = self._instance_rows, []
-        if rows:
-            self._connection.executemany(_INSERT_INSTANCE, rows)
+        for size, parameters in in_groups(rows):
+            self._execute(insert_many_text(INSTANCES, _INSTANCE_COLUMNS, size), parameters)
         counts, self._counts = self._counts, {}
-        for pk, count in counts.get("series", {}).items():
-            self._execute(
-                "UPDATE series SET num_instances = num_instances + ?, size_bytes = size_bytes + ? WHERE pk = ?",
-                (count.instances, count.size_bytes, pk),
-            )
-        for pk, count in counts.get("studies", {}).items():
-            self._execute(
-                "UPDATE studies SET num_series = num_series + ?, num_instances = num_instances + ?,"
-                " size_bytes = size_bytes + ? WHERE pk = ?",
-                (count.series, count.instances, count.size_bytes, pk),
-            )
-        for pk, count in counts.get("patients", {}).items():
-            self._execute(
-                "UPDATE patients SET num_studies = num_studies + ?, num_instances = num_instances + ? WHERE pk = ?",
-                (count.studies, count.instances, pk),
-            )
+        for table, columns in _COUNTED:
+            changes = [
+                (pk, *(getattr(count, name) for name in columns)) for pk, count in counts.get(table.name, {}).items()
+            ]
+            for size, parameters in in_groups(changes):
+                self._execute(add_many_text(table, columns, size), parameters)

@@ -89,6 +89,7 @@ class FileStore:
         self._new_directories: list[str] = []
         self._descriptors: list[int] = []
         self._numbers = count()
+        self._process = secrets.token_hex(4)
         self._slow_until_s = 0.0
 
     def open(self) -> None:
@@ -114,7 +115,7 @@ class FileStore:
 
     def create_incoming(self) -> tuple[str, int]:
         """Create a file for an object that arrives; give its path below the root and its descriptor."""
-        path = f"{INCOMING}/{os.getpid():x}-{next(self._numbers):x}"
+        path = f"{INCOMING}/{self._process}-{next(self._numbers):x}"
         return path, os.open(self._prefix + path, _CREATE, _FILE_MODE)
 
     def write_incoming(self, pieces: Sequence[bytes | memoryview]) -> str:
