@@ -20,7 +20,7 @@ def main(port: int, directory: str) -> None:
     entity = AE()
     entity.maximum_associations = 100
     for context in AllStoragePresentationContexts:
-        entity.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
+        entity.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
     entity.add_supported_context(Verification, ALL_TRANSFER_SYNTAXES)
     handlers: list[Any] = [(evt.EVT_C_STORE, handle_store, [arguments, logging.getLogger("pynetdicom")])]
     entity.start_server(("127.0.0.1", port), block=True, evt_handlers=handlers)

@@ -7,6 +7,7 @@ Only this module knows everyone. Nothing else reads the configuration.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -17,8 +18,9 @@ from twisted.application.service import IService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.plugin import getPlugins
+from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from pacs.archive.archive import Archive
@@ -33,6 +35,7 @@ from pacs.dataset.scanner import ScanLimits
 from pacs.events import EventBus
 from pacs.interfaces import IEventSubscriber
 from pacs.monitoring.health import HealthRegister, LatenessWatchdog
+from pacs.monitoring.logs import make_observer
 from pacs.monitoring.metrics import Metrics
 from pacs.net.acceptor import AcceptorFactory
 from pacs.net.dispatch import ServiceDispatcher
@@ -49,6 +52,7 @@ from pacs.version import IMPLEMENTATION_VERSION_NAME
 
 SWITCH_INTERVAL_S: Final = 0.0005  # the reactor and the commit thread share the interpreter; neither waits for 5 ms
 LISTEN_BACKLOG: Final = 256
+FILES_OF_OUR_OWN: Final = 300  # half-open connections, the index, objects in threads
 DROP_AFTER_S: Final = 2.0  # after the aborts, for peers that do not even take those
 
 
@@ -153,13 +157,23 @@ class Server(OrderedMultiService):
 
     def __init__(self, *, configuration: Configuration, lock: RootPathLock, reactor: Any) -> None:
         super().__init__()
+        self._observer = make_observer(
+            level=configuration.logging.level, log_format=configuration.logging.format, out=sys.stdout
+        )
         self._configuration = configuration
         self._lock = lock
         self._reactor = reactor
         self._is_stopping = False
         self._exit_status = 0
 
+    def setServiceParent(self, parent: Any) -> None:
+        """Join the application; it logs as the configuration says."""
+        super().setServiceParent(parent)
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+
     def startService(self) -> None:
+        _harden(self._configuration.server.max_associations)
         try:
             self._lock.acquire()
         except (RootPathLocked, OSError) as error:
@@ -202,6 +216,22 @@ class Server(OrderedMultiService):
         if self._exit_status:
             sys.stdout.flush()
             os._exit(self._exit_status)
+
+
+def _harden(max_associations: int) -> None:
+    """Keep what is written to ourselves, leave no patient data in core dumps, allow as many files as are needed."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    needed = FILES_OF_OUR_OWN + 2 * max_associations
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        Server.log.warn(
+            "the limit of open files is {limit}, {needed} are needed for server.max_associations; raise 'ulimit -n'",
+            limit=hard,
+            needed=needed,
+        )
 
 
 def archive_settings(configuration: Configuration) -> ArchiveSettings:

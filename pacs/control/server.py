@@ -80,6 +80,7 @@ class ControlServer(Service):
         super().startService()
         self._path.unlink(missing_ok=True)  # of a server that was killed; the lock says that there is no other
         factory = Factory.forProtocol(lambda: ControlProtocol(self._commands))
+        factory.noisy = False
         before = os.umask(0o177)
         try:
             self._port = self._reactor.listenUNIX(str(self._path), factory, mode=0o600)

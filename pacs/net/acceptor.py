@@ -123,6 +123,7 @@ class AcceptorFactory(Factory):
     """
 
     log: ClassVar[Logger] = Logger()
+    noisy = False
 
     def __init__(
         self,
@@ -175,14 +176,14 @@ class AcceptorFactory(Factory):
             fires when no connection is left.
         """
         self.is_draining = True
-        self._all_closed = Deferred()
+        drained = self._all_closed = Deferred()
         for connection in self.registry.connections():
             if isinstance(connection, AcceptorProtocol):
                 association = connection.association
                 if association is not None and not association.is_busy:
                     connection.became_idle()
         self._look_whether_all_closed()
-        return self._all_closed
+        return drained
 
     def abort_all(self) -> None:
         """End what the time of grace did not suffice for (A-ABORT, source 2, reason 0)."""

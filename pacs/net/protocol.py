@@ -7,6 +7,7 @@ transport is encrypted. What an association request or its answer means is its s
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, cast
 from typing import Protocol as TypingProtocol
@@ -89,6 +90,7 @@ class UpperLayerProtocol(Protocol):
         self._is_closing = False
         self._is_producer = False
         self._closing_since_s = 0.0
+        self._socket: socket.socket | None = None
         self._wire: _Transport | None = None  # the transport while it is there
         self.association: Association | None = None
         self.last_received_s = clock.seconds()
@@ -112,15 +114,31 @@ class UpperLayerProtocol(Protocol):
         if interfaces.ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)  # Nagle's algorithm would hold each response back for 40 ms
             transport.setTcpKeepAlive(True)
+            if hasattr(socket, "TCP_QUICKACK") and interfaces.ISystemHandle.providedBy(transport):
+                self._socket = cast(socket.socket, transport.getHandle())
         self._wire = cast(_Transport, transport)
         self._apply(self._upper_layer.transport_opened())
 
     def dataReceived(self, data: bytes) -> None:
         self.last_received_s = self._clock.seconds()
         self._apply(self._upper_layer.receive_data(data))
+        association = self.association
+        if self._upper_layer.is_in_pdu or (association is not None and association.is_in_message):
+            self._acknowledge_now()
+
+    def _acknowledge_now(self) -> None:
+        """
+        Have the rest of the message sent at once.
+
+        A peer with Nagle's algorithm on holds its last bytes back until what it sent is acknowledged, and the
+        operating system would delay that by 40 ms.
+        """
+        if self._socket is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._wire = None
+        self._socket = None
         self._apply(self._upper_layer.transport_closed())
         self._stop_artim(None)
         self._wake_writers()
@@ -322,7 +340,6 @@ class UpperLayerProtocol(Protocol):
         self._artim = None
         self.end_reason = "ARTIM timer expired"
         self._apply(self._upper_layer.artim_expired())
-        self.drop()
 
     def _close_transport(self, _: CloseTransport) -> None:
         if self._wire is None:

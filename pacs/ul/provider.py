@@ -114,6 +114,11 @@ class UpperLayer:
             self._fire(Event.INVALID_PDU_RECEIVED, error)
         return self._taken()
 
+    @property
+    def is_in_pdu(self) -> bool:
+        """A PDU has begun, and something of it is still to come."""
+        return self._reader.is_in_pdu
+
     def data_to_send(self) -> bytes:
         """Give the bytes that wait for the peer, once."""
         output = self._output

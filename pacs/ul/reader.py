@@ -76,6 +76,11 @@ class PDUReader:
         self._body = bytearray()
         self._body_length = 0
 
+    @property
+    def is_in_pdu(self) -> bool:
+        """Some of a PDU has come, and not all of it."""
+        return bool(self._pdu_left or self._pdu_type or self._head or self._pdv[0])
+
     def read(self, data: bytes | memoryview, indications: list[Indication]) -> None:
         """
         Read what was received; add fragments to `indications`, give other PDUs to the sink.

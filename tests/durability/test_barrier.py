@@ -1,0 +1,102 @@
+"""
+No success is sent before the sync of the object, of its directory and of the index's log has returned; a sync that
+fails is answered A700. Shown by `strace`: a killed process proves little, the page cache survives it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MakeServer
+from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
+from tests.server import Server
+
+CT = (CT_IMAGE_STORAGE, EXPLICIT)
+SYNCS = "fsync,fdatasync,syncfs,sync_file_range,msync"
+_CALL = re.compile(r"^(\d+) +([\d.]+) (?:<\.\.\. )?(\w+)")
+
+
+def attach(server: Server, output: Path, *options: str) -> subprocess.Popen[bytes]:
+    """Trace the running server."""
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-ttt", "-xx", "-s", "400", "-o", str(output), *options, "-p", str(server.pid)],
+        stderr=subprocess.PIPE,
+    )
+    assert tracer.stderr is not None
+    tracer.stderr.readline()  # "Process N attached"
+    time.sleep(0.3)
+    return tracer
+
+
+def detach(tracer: subprocess.Popen[bytes]) -> None:
+    tracer.terminate()
+    tracer.wait(10)
+
+
+def encoded(text: str) -> str:
+    """Give text as strace -xx prints it."""
+    return "".join(f"\\x{byte:02x}" for byte in text.encode())
+
+
+@pytest.mark.parametrize("size", [64, 600_000])
+def test_success_is_sent_after_the_barrier_has_returned(make_server: MakeServer, tmp_path: Path, size: int) -> None:
+    server = make_server()
+    uids = [f"1.2.77.{number}" for number in range(1, 9)]
+    with Client(server.port, CT) as client:
+        assert client.store(ct_data_set("1.2.76"), "1.2.76").status == 0
+        trace = tmp_path / "trace"
+        tracer = attach(server, trace, "-e", f"trace={SYNCS},renameat2,rename,linkat,sendto,write,pwrite64,writev")
+        for number, uid in enumerate(uids):
+            assert client.store(ct_data_set(uid, pixels=bytes(size)), uid, message_id=number + 1).status == 0
+        detach(tracer)
+    lines = trace.read_text().splitlines()
+    for uid in uids:
+        named = first(lines, lambda line, uid=uid: "rename" in line and encoded(f"{uid}.dcm") in line)
+        logged = first(lines, lambda line, uid=uid: "pwrite64" in line and encoded(uid) in line)
+        answered = first(lines, lambda line, uid=uid: "sendto" in line and encoded(uid) in line)
+        returned = [
+            index
+            for index, line in enumerate(lines)
+            if max(named, logged) < index < answered and "syncfs" in line and line.rstrip().endswith("= 0")
+        ]
+        assert returned, f"{uid}: no barrier between its name and log (lines {named}, {logged}) and answer ({answered})"
+
+
+def first(lines: list[str], matches: object) -> int:
+    """Give the number of the first line that matches."""
+    assert callable(matches)
+    return next(index for index, line in enumerate(lines) if matches(line))
+
+
+@pytest.mark.parametrize("call", ["fsync", "fdatasync", "syncfs"])
+def test_an_error_of_a_sync_is_never_answered_with_success(make_server: MakeServer, tmp_path: Path, call: str) -> None:
+    """One that the barrier uses gives A700; the object is gone, and objects are taken again when the disk works."""
+    server = make_server()
+    with Client(server.port, CT) as client:
+        tracer = attach(server, tmp_path / "trace", "-e", f"trace={SYNCS}", "-e", f"inject={call}:error=EIO")
+        status = client.store(ct_data_set("1.2.78"), "1.2.78").status
+        used = f"{call}(" in (tmp_path / "trace").read_text()
+        assert status == (0xA700 if used else 0)
+        if used:
+            assert server.objects() == []
+            assert client.store(ct_data_set("1.2.79"), "1.2.79").status == 0xA700
+        detach(tracer)
+        assert client.store(ct_data_set("1.2.80"), "1.2.80", message_id=3).status == 0
+        assert client.store(ct_data_set("1.2.78"), "1.2.78", message_id=4).status == 0
+    names = {path.name for path in server.objects()}
+    assert names == {"1.2.78.dcm", "1.2.80.dcm"}
+
+
+def test_the_barrier_is_syncfs(make_server: MakeServer, tmp_path: Path) -> None:
+    """So that the test above means something: at least one of its calls is the one that is used."""
+    server = make_server()
+    with Client(server.port, CT) as client:
+        tracer = attach(server, tmp_path / "trace", "-e", f"trace={SYNCS}")
+        assert client.store(ct_data_set("1.2.81"), "1.2.81").status == 0
+        detach(tracer)
+    assert "syncfs(" in (tmp_path / "trace").read_text()
