@@ -24,7 +24,7 @@ _CALL = re.compile(r"^(\d+) +([\d.]+) (?:<\.\.\. )?(\w+)")
 def attach(server: Server, output: Path, *options: str) -> subprocess.Popen[bytes]:
     """Trace the running server."""
     tracer = subprocess.Popen(
-        ["strace", "-f", "-ttt", "-xx", "-s", "400", "-o", str(output), *options, "-p", str(server.pid)],
+        ["strace", "-f", "-ttt", "-xx", "-s", "8192", "-o", str(output), *options, "-p", str(server.pid)],
         stderr=subprocess.PIPE,
     )
     assert tracer.stderr is not None

@@ -1,0 +1,189 @@
+"""
+Starting, stopping and operating the server, as its operator does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pacs.dimse import CStoreRQ
+from tests.conftest import MakeServer
+from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, Rejected, ct_data_set, pdv
+from tests.server import Server, run_tool
+
+CT = (CT_IMAGE_STORAGE, EXPLICIT)
+TWISTD = str(Path(sys.executable).with_name("twistd"))
+PACSCTL = str(Path(sys.executable).with_name("pacsctl"))
+
+
+def twistd(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [TWISTD, "-n", "--pidfile=", "productionpacs", *arguments],
+        cwd=directory, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_each_fault_of_a_configuration_is_one_line_on_standard_error(tmp_path: Path) -> None:
+    config = tmp_path / "pacs.yaml"
+    config.write_text("server:\n  prot: 11113\n  port: 99999\nstorage:\n  duplicate_policy: keep\n")
+    result = twistd("--config", str(config), directory=tmp_path)
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"{config}:2: server.prot: unknown key, did you mean 'server.port'?"
+    assert lines[1].startswith(f"{config}:3: server.port: ")
+    assert lines[2].startswith(f"{config}:5: storage.duplicate_policy: ")
+    assert len(lines) == 3
+    assert result.stdout == ""
+
+
+def test_check_prints_what_is_in_effect(tmp_path: Path) -> None:
+    config = tmp_path / "pacs.yaml"
+    config.write_text("server: {ae_title: MINE}\n")
+    result = twistd("--config", str(config), "--check", directory=tmp_path)
+    assert result.returncode == 0
+    assert yaml.safe_load(result.stdout)["server"]["ae_title"] == "MINE"
+    assert not (tmp_path / "pacs_data").exists()
+
+
+def test_a_missing_file_is_an_error_only_when_one_is_required(tmp_path: Path) -> None:
+    result = twistd("--config", "nowhere.yaml", "--require-config", directory=tmp_path)
+    assert (result.returncode, result.stderr) == (1, "nowhere.yaml: no such file\n")
+
+
+def test_version_is_our_own(tmp_path: Path) -> None:
+    assert twistd("--version", directory=tmp_path).stdout.startswith("productionpacs ")
+
+
+def test_a_second_server_on_the_same_root_says_who_holds_it(server: Server) -> None:
+    result = twistd("--config", str(server.config), directory=server.directory)
+    assert result.returncode == 1
+    assert f"in use by process {server.pid}" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_with_status_0(make_server: MakeServer, number: int) -> None:
+    server = make_server()
+    with Client(server.port, CT) as client:
+        assert client.store(ct_data_set("1.2.20"), "1.2.20").status == 0
+    assert server.stop(number) == 0
+    assert not (server.root / "index.db-wal").exists() or (server.root / "index.db-wal").stat().st_size == 0
+    server.start()
+    assert server.stop() == 0
+
+
+def test_a_running_store_is_finished_before_the_end(make_server: MakeServer) -> None:
+    server = make_server()
+    client = Client(server.port, CT)
+    data_set = ct_data_set("1.2.21", pixels=bytes(400_000))
+    client.send_command(
+        CStoreRQ(
+            message_id=1,
+            affected_sop_class_uid=CT_IMAGE_STORAGE,
+            affected_sop_instance_uid="1.2.21",
+            has_data_set=True,
+        )
+    )
+    client.socket.sendall(pdv(data_set[:100_000], is_last=False))
+    idle = Client(server.port)
+    time.sleep(0.2)
+    os.kill(server.pid, signal.SIGTERM)
+    assert idle.pdu()[0] == 7, "an idle association is aborted at once"
+    with pytest.raises((OSError, Rejected)):
+        Client(server.port)
+    for start in range(100_000, len(data_set), 100_000):
+        client.socket.sendall(pdv(data_set[start : start + 100_000], is_last=start + 100_000 >= len(data_set)))
+    assert client.response().status == 0
+    assert client.pdu()[0] == 7
+    client.socket.close()
+    assert server.stop() == 0
+    assert len(server.objects()) == 1
+
+
+def test_a_newer_index_is_not_touched(make_server: MakeServer) -> None:
+    import sqlite3
+
+    server = make_server()
+    assert server.stop() == 0
+    with sqlite3.connect(server.root / "index.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(RuntimeError, match="the server ended with 1"):
+        server.start()
+    server.process = None
+    assert "9999" in server.log()
+    assert "Traceback" not in server.log()
+
+
+def test_a_used_port_ends_the_start_with_status_1(server: Server, make_server: MakeServer) -> None:
+    with pytest.raises(RuntimeError, match="ended with 1"):
+        make_server({"server": {"port": server.port}})
+
+
+def test_reindex_rebuilds_the_index_from_the_objects_alone(make_server: MakeServer) -> None:
+    server = make_server()
+    with Client(server.port, CT) as client:
+        for number in range(1, 6):
+            client.store(ct_data_set(f"1.2.30.{number}", name="Re^Index"), f"1.2.30.{number}", message_id=number)
+    assert server.stop() == 0
+    for path in server.root.glob("index.db*"):
+        path.unlink()
+    result = run_tool(PACSCTL, "reindex", "--json", "-c", str(server.config))
+    assert json.loads(result.stdout.splitlines()[-1]) == {"indexed": 5, "unreadable": 0}
+    server.start()
+    assert count_of(server, "PatientName=Re^Index") == 1
+    assert run_tool(PACSCTL, "reindex", "--json", "-c", str(server.config)).stdout.startswith('{"indexed": 0')
+
+
+def test_reindex_of_a_running_server_takes_in_what_it_did_not_know(make_server: MakeServer) -> None:
+    server = make_server()
+    with Client(server.port, CT) as client:
+        client.store(ct_data_set("1.2.31.1", name="Lost^Row"), "1.2.31.1")
+        client.store(
+            ct_data_set("1.2.31.2", name="Lost^File", patient_id="ID2", study="1.2.31"), "1.2.31.2", message_id=2
+        )
+    lost_row, lost_file = server.objects()
+    copy = lost_row.read_bytes()
+    lost_file.unlink()
+    other = ct_data_set("1.2.31.3", name="New^File", patient_id="ID3", study="1.2.32")
+    position = copy.index(ct_data_set("1.2.31.1", name="Lost^Row")[:20])
+    new = copy[:position].replace(b"1.2.31.1", b"1.2.31.3") + other
+    (lost_row.parent / "1.2.31.3.dcm").write_bytes(new)
+    result = run_tool(PACSCTL, "reindex", "--json", "-c", str(server.config)).stdout
+    assert json.loads(result.splitlines()[-1]) == {"indexed": 1, "removed": 1, "unreadable": 0}
+    assert count_of(server, "PatientName=New^File") == 1
+    assert count_of(server, "PatientName=Lost^File") == 0
+
+
+def count_of(server: Server, *keys: str) -> int:
+    arguments = [argument for key in keys for argument in ("-k", key)]
+    output = run_tool(
+        "findscu", "-v", "-P", "-aec", "PROD_PACS", "-k", "QueryRetrieveLevel=PATIENT", *arguments,
+        "127.0.0.1", str(server.port),
+    ).stdout  # fmt: skip
+    return output.count("Find Response:")
+
+
+def test_a_command_of_a_later_version_says_so() -> None:
+    result = run_tool(PACSCTL, "verify", check=False)
+    assert (result.returncode, result.stdout) == (1, "pacsctl verify: not available yet\n")
+
+
+def test_the_log_has_no_patient_data(make_server: MakeServer) -> None:
+    server = make_server({"logging": {"level": "debug", "format": "json"}})
+    with Client(server.port, CT) as client:
+        client.store(ct_data_set("1.2.40", name="Secret^Name", patient_id="SECRETID"), "1.2.40")
+        client.store(ct_data_set("1.2.41", name="Other^Name", patient_id="SECRETID"), "1.2.41", message_id=2)
+        client.store(ct_data_set("1.2.40", name="Third^Name", patient_id="OTHERID"), "1.2.40", message_id=3)
+    count_of(server, "PatientName=Secret*")
+    lines = [json.loads(line) for line in server.log().splitlines()]
+    assert any("conflict" in line["message"] for line in lines)
+    assert not any(word in server.log() for word in ("Secret", "SECRETID", "OTHERID", "Third"))
