@@ -177,7 +177,7 @@ class Server(OrderedMultiService):
         try:
             self._lock.acquire()
         except (RootPathLocked, OSError) as error:
-            print(f"productionpacs: {error}", file=sys.stderr)
+            print(f"productionpacs: {error}", file=sys.__stderr__)  # the log has taken sys.stderr
             raise SystemExit(1) from None
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._reactor.callWhenRunning(self._install_signal_handlers)

@@ -73,7 +73,8 @@ class Server:
             self.process = subprocess.Popen(command, cwd=self.directory, stdout=log, stderr=log)
         while time.monotonic() - started_s < START_S:
             if self.process.poll() is not None:
-                raise RuntimeError(f"the server ended with {self.process.returncode}:\n{self.log()}")
+                status, self.process = self.process.returncode, None
+                raise RuntimeError(f"the server ended with {status}:\n{self.log()}")
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
             except OSError:

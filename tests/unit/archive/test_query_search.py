@@ -1,0 +1,275 @@
+"""
+Matching on a real index, PS3.4 C.2.2.2: the index holds pydicom's files and a few studies of known values.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pacs.archive.attributes import ATTRIBUTES, ATTRIBUTES_OF, INDEX_TAGS, IndexValues, Level, index_values
+from pacs.archive.index.database import connect_reader, connect_writer, migrate
+from pacs.archive.index.search import select_for
+from pacs.archive.index.sql import compile_select
+from pacs.archive.index.writer import IndexWriter
+from pacs.archive.query import Query, condition_for
+from pacs.dataset.scanner import DataSetScanner
+from tests.samples import samples
+
+TAGS = {attribute.keyword: attribute.tag for attribute in ATTRIBUTES} | {
+    "ModalitiesInStudy": 0x00080061,
+    "SOPClassesInStudy": 0x00080062,
+    "NumberOfPatientRelatedStudies": 0x00201200,
+    "NumberOfPatientRelatedSeries": 0x00201202,
+    "NumberOfPatientRelatedInstances": 0x00201204,
+    "NumberOfStudyRelatedSeries": 0x00201206,
+    "NumberOfStudyRelatedInstances": 0x00201208,
+    "NumberOfSeriesRelatedInstances": 0x00201209,
+}
+
+KNOWN: tuple[dict[str, str], ...] = (
+    {
+        "PatientID": "K1", "PatientName": "Known^Anna", "StudyInstanceUID": "9.1", "StudyDate": "20300115",
+        "StudyTime": "10", "AccessionNumber": "A_1", "StudyDescription": "50% Head", "SeriesInstanceUID": "9.1.1",
+        "Modality": "CT", "SeriesNumber": "007", "SOPInstanceUID": "9.1.1.1", "SOPClassUID": "1.2.3",
+        "OperatorsName": "Smith^Jo\\Kurie^M", "ImageType": "ORIGINAL\\PRIMARY\\AXIAL",
+    },
+    {
+        "PatientID": "K1", "PatientName": "Known^Anna", "StudyInstanceUID": "9.1", "StudyDate": "20300115",
+        "StudyTime": "10", "AccessionNumber": "A_1", "StudyDescription": "50% Head", "SeriesInstanceUID": "9.1.2",
+        "Modality": "SR", "SeriesNumber": "8", "SOPInstanceUID": "9.1.2.1", "SOPClassUID": "1.2.4",
+    },
+    {
+        "PatientID": "K2", "PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう", "StudyInstanceUID": "9.2",
+        "StudyDate": "2030.02.20", "StudyTime": "10:30:00", "AccessionNumber": "Ax1", "StudyDescription": "head",
+        "SeriesInstanceUID": "9.2.1", "Modality": "MR", "SeriesNumber": "1", "SOPInstanceUID": "9.2.1.1",
+        "SOPClassUID": "1.2.3",
+    },
+    {
+        "PatientID": "K3", "PatientName": "Mono", "StudyInstanceUID": "9.3", "StudyDate": "unknown",
+        "StudyTime": "103059.75", "AccessionNumber": "", "StudyDescription": "Head!", "SeriesInstanceUID": "9.3.1",
+        "Modality": "US", "SeriesNumber": "", "SOPInstanceUID": "9.3.1.1", "SOPClassUID": "1.2.3",
+    },
+)  # fmt: skip
+
+Find = Callable[..., list[tuple[Any, ...]]]
+
+
+def known_values(keywords: dict[str, str]) -> IndexValues:
+    def level(level: Level) -> tuple[str, ...]:
+        return tuple(keywords.get(attribute.keyword, "") for attribute in ATTRIBUTES_OF[level])
+
+    return IndexValues(level(Level.PATIENT), level(Level.STUDY), level(Level.SERIES), level(Level.IMAGE), "ISO_IR 192")
+
+
+def fill(path: Path) -> None:
+    migrate(path)
+    writer = IndexWriter(connect_writer(path), conflict_noticed=lambda: None)
+    writer.begin()
+    uids: set[str] = set()
+    objects = []
+    for sample in samples():
+        if sample.sop_instance_uid not in uids:
+            uids.add(sample.sop_instance_uid)
+            scanner = DataSetScanner(sample.transfer_syntax_uid, wanted=INDEX_TAGS)
+            scanner.feed(sample.data_set)
+            objects.append((sample.transfer_syntax_uid, index_values(scanner.finish())))
+    objects += [("1.2.840.10008.1.2", known_values(keywords)) for keywords in KNOWN]
+    for number, (transfer_syntax_uid, values) in enumerate(objects):
+        writer.add(
+            writer.place(values, number), values, copy_number=0, transfer_syntax_uid=transfer_syntax_uid,
+            path=f"objects/{number}", size_bytes=1000, data_set_offset=300, received_at=number, source_ae_title="TEST",
+        )  # fmt: skip
+    writer.commit()
+    writer.close()
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    path = tmp_path_factory.mktemp("index") / "index.db"
+    fill(path)
+    with closing(connect_reader(path)) as connection:
+        yield connection
+
+
+def statement(level: Level, wanted: tuple[str, ...], keys: dict[str, str]) -> tuple[str, tuple[Any, ...]]:
+    conditions = [condition_for(TAGS[keyword], value) for keyword, value in keys.items()]
+    found = tuple(condition for condition in conditions if condition is not None)
+    return compile_select(select_for(Query(level, found, tuple(TAGS[keyword] for keyword in wanted))))
+
+
+@pytest.fixture
+def find(connection: sqlite3.Connection) -> Find:
+    def find(level: Level, *wanted: str, **keys: str) -> list[tuple[Any, ...]]:
+        return connection.execute(*statement(level, wanted, keys)).fetchall()
+
+    return find
+
+
+def studies(find: Find, **keys: str) -> list[str]:
+    """Give the last component of the known studies that are found."""
+    rows = find(Level.STUDY, "StudyInstanceUID", **keys)
+    return sorted(uid[2:] for (uid,) in rows if uid in {"9.1", "9.2", "9.3"})
+
+
+def test_universal_matching_gives_every_study_of_the_files_once(find: Find) -> None:
+    expected = set()
+    for sample in samples():
+        scanner = DataSetScanner(sample.transfer_syntax_uid, wanted=INDEX_TAGS)
+        scanner.feed(sample.data_set)
+        values = index_values(scanner.finish())
+        expected.add((values.study[0], values.patient[0]))
+    found = find(Level.STUDY, "StudyInstanceUID", "PatientID", StudyDescription="*")
+    assert {row for row in found if not row[0].startswith("9.")} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("Known^Anna", ["1"]),
+        ("KNOWN^ANNA", ["1"]),
+        ("Known^Anna^^", ["1"]),
+        ("Known", []),
+        ("Known*", ["1"]),
+        ("?nown^a*", ["1"]),
+        ("*^anna", ["1"]),
+        ("Kn_wn^Anna", []),
+        ("Mono^*", ["3"]),
+        ("Mono*^*", ["3"]),
+        ("Yamada^Tarou", ["2"]),
+        ("yamada*", ["2"]),
+        ("山田^太郎", ["2"]),
+        ("山*", ["2"]),
+        ("*太郎", ["2"]),
+        ("やまだ^たろう", ["2"]),
+        ("Yamada^Tarou=山田^太郎", ["2"]),
+        ("Yamada^Tarou=田山^太郎", []),
+        ("=山田^太郎", ["2"]),
+    ],
+)
+def test_names_match_whole_without_case_and_in_any_component_group(find: Find, name: str, found: list[str]) -> None:
+    assert studies(find, PatientName=name) == found
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ({"StudyDescription": "head"}, ["2"]),
+        ({"StudyDescription": "*ead"}, ["1", "2"]),
+        ({"StudyDescription": "50% Head"}, ["1"]),
+        ({"StudyDescription": "5?% *"}, ["1"]),
+        ({"StudyDescription": "%*"}, []),
+        ({"StudyDescription": "Head!"}, ["3"]),
+        ({"StudyDescription": "H*!"}, ["3"]),
+        ({"AccessionNumber": "A_1"}, ["1"]),
+        ({"AccessionNumber": "A_*"}, ["1"]),
+        ({"AccessionNumber": "A?1"}, ["1", "2"]),
+        ({"PatientID": "k1"}, []),
+        ({"PatientID": "K1\\K3"}, ["1", "3"]),
+        ({"PatientID": "K[12]"}, []),
+    ],
+)
+def test_other_text_matches_with_case_and_literally(find: Find, keys: dict[str, str], found: list[str]) -> None:
+    assert studies(find, **keys) == found
+
+
+@pytest.mark.parametrize(
+    ("date", "found"),
+    [
+        ("20300115", ["1"]),
+        ("2030.01.15", ["1"]),
+        ("20300220", ["2"]),
+        ("20300101-20300131", ["1"]),
+        ("20300115-20300220", ["1", "2"]),
+        ("20300116-", ["2"]),
+        ("-20300219", ["1"]),
+        ("20300201-20310101", ["2"]),
+        ("20310101-", []),
+        ("2030.02.01-2030.02.28", ["2"]),
+    ],
+)
+def test_dates_match_in_ranges_whatever_their_form(find: Find, date: str, found: list[str]) -> None:
+    """Old objects have dates with points (PS3.5 6.2); a value that is no date is in no range."""
+    assert studies(find, StudyDate=date) == found
+
+
+@pytest.mark.parametrize(
+    ("time", "found"),
+    [
+        ("10", ["1", "2", "3"]),
+        ("1030", ["2", "3"]),
+        ("103059", ["3"]),
+        ("103059.75", ["3"]),
+        ("10:30", ["2", "3"]),
+        ("1000-1100", ["1", "2", "3"]),
+        ("100000-1029", ["1"]),
+        ("-1030", ["1", "2", "3"]),
+        ("103001-", ["3"]),
+        ("103059.8-", []),
+        ("11-", []),
+    ],
+)
+def test_times_match_by_the_precision_of_key_and_value(find: Find, time: str, found: list[str]) -> None:
+    assert studies(find, StudyTime=time, PatientID="K1\\K2\\K3") == found
+
+
+def test_a_key_of_several_values_matches_each(find: Find) -> None:
+    assert studies(find, StudyInstanceUID="9.1\\9.3\\9.4") == ["1", "3"]
+    assert studies(find, ModalitiesInStudy="SR\\US") == ["1", "3"]
+    assert studies(find, ModalitiesInStudy="M?") == ["2"]
+    assert studies(find, SOPClassesInStudy="1.2.4") == ["1"]
+    series = find(Level.SERIES, "SeriesInstanceUID", StudyInstanceUID="9.1", Modality="SR\\MR")
+    assert series == [("9.1.2",)]
+
+
+def test_one_of_several_values_of_an_attribute_is_enough(find: Find) -> None:
+    for operator in ("Kurie^M", "smith^jo", "kurie*", "smith*"):
+        assert find(Level.SERIES, "SeriesInstanceUID", OperatorsName=operator) == [("9.1.1",)], operator
+    assert find(Level.SERIES, "SeriesInstanceUID", OperatorsName="Kurie") == []
+    for value in ("PRIMARY", "PRIM*"):
+        assert find(Level.IMAGE, "SOPInstanceUID", SeriesInstanceUID="9.1.1", ImageType=value) == [("9.1.1.1",)]
+
+
+def test_a_number_matches_whatever_its_leading_zeros(find: Find) -> None:
+    """Integer strings are compared as numbers: 7, 07 and 007 are one (PS3.5 6.2, IS)."""
+    for number in ("7", "007", "07"):
+        assert find(Level.SERIES, "SeriesInstanceUID", StudyInstanceUID="9.1", SeriesNumber=number) == [("9.1.1",)]
+    assert find(Level.SERIES, "SeriesInstanceUID", StudyInstanceUID="9.3", SeriesNumber="0") == []
+
+
+def test_counts_are_those_of_what_is_kept(find: Find) -> None:
+    wanted = (
+        "NumberOfPatientRelatedStudies", "NumberOfPatientRelatedSeries", "NumberOfPatientRelatedInstances",
+        "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances",
+        "ModalitiesInStudy",
+    )  # fmt: skip
+    found = find(Level.SERIES, *wanted, SeriesInstanceUID="9.1.1")
+    assert [tuple(map(str, row)) for row in found] == [("1", "2", "2", "2", "2", "1", "CT\\SR")]
+
+
+@pytest.mark.parametrize(
+    ("level", "keys"),
+    [
+        (Level.STUDY, {"PatientName": "Known^Anna"}),
+        (Level.STUDY, {"PatientName": "Known*"}),
+        (Level.PATIENT, {"PatientName": "Known*"}),
+        (Level.PATIENT, {"PatientID": "K1"}),
+        (Level.STUDY, {"StudyInstanceUID": "9.1"}),
+        (Level.STUDY, {"StudyDate": "20300101-20300131"}),
+        (Level.STUDY, {"AccessionNumber": "A_1"}),
+        (Level.SERIES, {"StudyInstanceUID": "9.1"}),
+        (Level.IMAGE, {"StudyInstanceUID": "9.1", "SeriesInstanceUID": "9.1.1"}),
+        (Level.IMAGE, {"SOPInstanceUID": "9.1.1.1"}),
+    ],
+)
+def test_what_people_ask_for_is_found_by_an_index(
+    connection: sqlite3.Connection, level: Level, keys: dict[str, str]
+) -> None:
+    text, parameters = statement(level, ("PatientID",), keys)
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", parameters)]
+    assert not [step for step in plan if step.startswith("SCAN")], plan
