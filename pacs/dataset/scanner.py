@@ -51,6 +51,9 @@ class ScanLimits:
     inflate_bytes: int = 4 << 30
 
 
+DEFAULT_LIMITS: Final = ScanLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class ScannedDataSet:
     """
@@ -339,7 +342,12 @@ class DataSetScanner:
     __slots__ = ("_inflated", "_inflater", "_is_little_endian", "_limits", "_received", "_walker")
 
     def __init__(
-        self, transfer_syntax_uid: str, *, wanted: frozenset[int], limits: ScanLimits, want_holes: bool = False
+        self,
+        transfer_syntax_uid: str,
+        *,
+        wanted: frozenset[int],
+        limits: ScanLimits = DEFAULT_LIMITS,
+        want_holes: bool = False,
     ) -> None:
         syntax = TRANSFER_SYNTAXES.get(transfer_syntax_uid)
         if syntax is None:

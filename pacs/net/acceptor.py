@@ -83,8 +83,7 @@ class AcceptorProtocol(UpperLayerProtocol):
     def became_idle(self) -> None:
         super().became_idle()
         if self.factory.is_draining and not self._is_releasing:
-            self.end_reason = "shutdown"
-            self.abort(2, 0)
+            self.abort_and_close()
 
     def refused_bytes(self, indication: ProviderAbortIndication) -> None:
         self.factory.bytes_refused(self.peer_address, str(indication.error))
@@ -189,8 +188,7 @@ class AcceptorFactory(Factory):
         """End what the time of grace did not suffice for (A-ABORT, source 2, reason 0)."""
         for connection in self.registry.connections():
             if isinstance(connection, AcceptorProtocol):
-                connection.end_reason = "shutdown"
-                connection.abort(2, 0)
+                connection.abort_and_close()
 
     def drop_all(self) -> None:
         """Close the transports of peers that do not even take the abort."""

@@ -201,6 +201,12 @@ class UpperLayerProtocol(Protocol):
         self._apply(self._upper_layer.abort(source, reason))
         self._end_association()
 
+    def abort_and_close(self) -> None:
+        """Abort as the server that ends, and do not wait for the peer to close (A-ABORT, source 2, reason 0)."""
+        self.end_reason = "shutdown"
+        self.abort(ABORT_SOURCE_PROVIDER, REASON_NOT_SPECIFIED)
+        self._close_transport(CloseTransport())
+
     def drop(self) -> None:
         """Close the transport without a word."""
         wire = self._wire
