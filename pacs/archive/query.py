@@ -32,6 +32,7 @@ COMPUTED: Final[dict[int, tuple[str, str, Level]]] = {
 WILDCARD_CHARACTERS: Final = 1000
 UID_LIST_LENGTH: Final = 1000
 
+_ONE_VALUE_VRS: Final = frozenset(("LT", "ST", "UT"))  # where a backslash is a character
 _DATE: Final = re.compile(r"\d{8}")
 _TIME: Final = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
 
@@ -119,7 +120,7 @@ def condition_for(tag: int, value: str) -> Condition | None:
     attribute = BY_TAG.get(tag)
     if attribute is None:
         return None
-    if attribute.matching is Matching.UID:
+    if attribute.matching is Matching.UID or ("\\" in value and attribute.vr not in _ONE_VALUE_VRS):
         return _list_of(tag, value)
     if attribute.matching is Matching.DATE:
         return _date(attribute, value)
@@ -154,7 +155,7 @@ def _date(attribute: Attribute, value: str) -> Condition:
         if part and not _DATE.fullmatch(part):
             raise QueryError(f"{attribute.keyword}: neither a date nor a range of dates")
     if ends is None:
-        return Equals(attribute.tag, value)
+        return Range(attribute.tag, value, value)
     if not any(ends):
         raise QueryError(f"{attribute.keyword}: a range without ends")
     return Range(attribute.tag, *ends)

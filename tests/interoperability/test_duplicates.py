@@ -34,11 +34,13 @@ def test_other_content_is_treated_by_the_policy(make_server: MakeServer, policy:
         assert contents[0].endswith(one)
 
 
-@pytest.mark.parametrize("change", [{"patient_id": "ID2"}, {"study": "1.2.4"}])
-def test_the_same_instance_under_another_patient_or_study_is_refused(server: Server, change: dict[str, str]) -> None:
+@pytest.mark.parametrize(("patient_id", "study"), [("ID2", "1.2.3"), ("ID1", "1.2.4")])
+def test_the_same_instance_under_another_patient_or_study_is_refused(
+    server: Server, patient_id: str, study: str
+) -> None:
     with Client(server.port, CT) as client:
         assert client.store(ct_data_set("1.2.51"), "1.2.51").status == 0
-        response = client.store(ct_data_set("1.2.51", **change), "1.2.51", message_id=2)
+        response = client.store(ct_data_set("1.2.51", patient_id=patient_id, study=study), "1.2.51", message_id=2)
         assert response.status == 0xC000
         assert response.error_comment
     assert len(server.objects()) == 1

@@ -84,12 +84,6 @@ def _column(tag: int) -> ColumnElement[Any]:
     return column
 
 
-def like_pattern(pattern: str) -> str:
-    """Give the LIKE pattern of a wild card pattern; what LIKE would take for its own is escaped."""
-    escaped = pattern.replace(_ESCAPE, _ESCAPE * 2).replace("%", f"{_ESCAPE}%").replace("_", f"{_ESCAPE}_")
-    return escaped.replace("*", "%").replace("?", "_")
-
-
 def _where(condition: Condition) -> ColumnElement[bool]:
     tag = condition.tag
     if tag == MODALITIES_IN_STUDY and isinstance(condition, AnyOf):
@@ -100,56 +94,89 @@ def _where(condition: Condition) -> ColumnElement[bool]:
         return or_(*(values.contains(f"\\{uid}\\", autoescape=True) for uid in condition.values))
     attribute = BY_TAG[tag]
     table = TABLES[attribute.level]
+    is_multiple = attribute.column in _MULTIPLE
     if attribute.matching is Matching.NAME:
-        return _name(table.c[f"{attribute.column}_search"], condition, attribute.column in _MULTIPLE)
+        return _name(table.c[f"{attribute.column}_search"], condition, is_multiple)
     column = table.c[attribute.column]
-    if isinstance(condition, AnyOf):
-        return column.in_(condition.values)
     if isinstance(condition, Range):
-        return _range(column, condition)
-    return _text(column, condition, attribute.column in _MULTIPLE)
+        return _date_range(column, condition) if attribute.matching is Matching.DATE else _time_range(column, condition)
+    if attribute.matching is Matching.UID:
+        return column.in_(_values(condition))
+    if attribute.matching is Matching.NUMBER:
+        return or_(*(_same_number(column, value) for value in _values(condition)))
+    if is_multiple:
+        return or_(*(_one_of_several(column, _pattern(value)) for value in _values(condition)))
+    return or_(*_any(column, _values(condition)))
+
+
+def _values(condition: Condition) -> tuple[str, ...]:
+    """Give the values of a condition that is no range; each may have wild cards."""
+    if isinstance(condition, AnyOf):
+        return condition.values
+    if isinstance(condition, Wildcard):
+        return (condition.pattern,)
+    if isinstance(condition, Equals):
+        return (condition.value,)
+    raise TypeError(f"{type(condition).__name__} has no values")
+
+
+def _pattern(value: str) -> str:
+    """Give the LIKE pattern of a key's value: "*" and "?" are wild cards, everything else means itself."""
+    escaped = value.replace(_ESCAPE, _ESCAPE * 2).replace("%", f"{_ESCAPE}%").replace("_", f"{_ESCAPE}_")
+    return escaped.replace("*", "%").replace("?", "_")
+
+
+def _like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+    return column.like(pattern, escape=_ESCAPE)
 
 
 def _any(column: ColumnElement[str], values: tuple[str, ...]) -> list[ColumnElement[bool]]:
-    return [
-        column.like(like_pattern(value), escape=_ESCAPE) if "*" in value or "?" in value else column == value
-        for value in values
-    ]
+    return [_like(column, _pattern(value)) if "*" in value or "?" in value else column == value for value in values]
 
 
-def _text(column: ColumnElement[str], condition: Equals | Wildcard, is_multiple: bool) -> ColumnElement[bool]:
-    if is_multiple:
-        value = condition.value if isinstance(condition, Equals) else condition.pattern
-        inside = like_pattern(value) if isinstance(condition, Wildcard) else like_pattern_of_literal(value)
-        return (literal("\\") + column + "\\").like(f"%\\{inside}\\%", escape=_ESCAPE)
-    if isinstance(condition, Equals):
-        return column == condition.value
-    return column.like(like_pattern(condition.pattern), escape=_ESCAPE)
+def _one_of_several(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+    """Match one of the values that an attribute has."""
+    return _like(literal("\\") + column + "\\", f"%\\{pattern}\\%")
 
 
-def like_pattern_of_literal(value: str) -> str:
-    """Give the LIKE pattern that matches a text and nothing else."""
-    return value.replace(_ESCAPE, _ESCAPE * 2).replace("%", f"{_ESCAPE}%").replace("_", f"{_ESCAPE}_")
+def _same_number(column: ColumnElement[str], value: str) -> ColumnElement[bool]:
+    """Leading zeros do not count (PS3.5 6.2, IS)."""
+    return and_(column != "", func.ltrim(column, "0") == value.lstrip("0"))
 
 
 def _name(column: ColumnElement[str], condition: Condition, is_multiple: bool) -> ColumnElement[bool]:
-    """Match a whole name, or one of its component groups (PS3.5 6.2.1.1)."""
-    if isinstance(condition, Wildcard):
-        key = like_pattern(name_search_key(condition.pattern))
-    elif isinstance(condition, Equals):
-        key = like_pattern_of_literal(name_search_key(condition.value))
-    else:
-        raise TypeError(f"{type(condition).__name__} for a name")
-    if is_multiple:
-        return (literal("\\") + column + "\\").like(f"%\\{key}\\%", escape=_ESCAPE)
-    forms = [key] if "=" in key else [key, f"{key}=%", f"%={key}", f"%={key}=%"]
-    return or_(*(column.like(form, escape=_ESCAPE) for form in forms))
+    """Match a whole name, or some of its component groups (PS3.5 6.2.1.1); absent components match "*"."""
+    forms: list[ColumnElement[bool]] = []
+    for value in _values(condition):
+        key = _pattern(name_search_key(value)).lstrip("=")
+        keys = {key}
+        while key.endswith("^%"):
+            key = key[:-2]
+            keys.add(key)
+        if is_multiple:
+            forms += [_one_of_several(column, key) for key in keys]
+        else:
+            forms += [
+                _like(column, f"{before}{key}{behind}")
+                for key in keys
+                for before in ("", "%=")
+                for behind in ("", "=%")
+            ]
+    return or_(*forms)
 
 
-def _range(column: ColumnElement[str], condition: Range) -> ColumnElement[bool]:
-    ends: list[ColumnElement[bool]] = [column != ""]
-    if condition.low:
-        ends.append(column >= condition.low)
-    if condition.high:
-        ends.append(column <= condition.high)
-    return and_(*ends)
+def _date_range(column: ColumnElement[str], condition: Range) -> ColumnElement[bool]:
+    """Match dates, those with points of old objects too (PS3.5 6.2, DA); a text that is no date is in no range."""
+    low, high = condition.low or "00000000", condition.high or "99999999"
+    old_low, old_high = (f"{end[:4]}.{end[4:6]}.{end[6:]}" for end in (low, high))
+    return or_(
+        and_(column.between(low, high), column.like("_" * 8)),
+        and_(column.between(old_low, old_high), column.like("____.__.__")),
+    )
+
+
+def _time_range(column: ColumnElement[str], condition: Range) -> ColumnElement[bool]:
+    """Match times of any precision; one without seconds or minutes is their beginning."""
+    digits = func.replace(column, ":", "")
+    padded = digits.concat(func.substr("000000", func.length(digits) + 1))
+    return and_(column != "", padded >= condition.low.ljust(6, "0"), padded <= (condition.high or "99"))

@@ -255,9 +255,6 @@ def test_counts_are_those_of_what_is_kept(find: Find) -> None:
 @pytest.mark.parametrize(
     ("level", "keys"),
     [
-        (Level.STUDY, {"PatientName": "Known^Anna"}),
-        (Level.STUDY, {"PatientName": "Known*"}),
-        (Level.PATIENT, {"PatientName": "Known*"}),
         (Level.PATIENT, {"PatientID": "K1"}),
         (Level.STUDY, {"StudyInstanceUID": "9.1"}),
         (Level.STUDY, {"StudyDate": "20300101-20300131"}),
