@@ -1,0 +1,118 @@
+"""
+The configuration: every fault at once with its line, the environment over the file, and nothing that is not there yet.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pacs.config import Configuration, ConfigurationError, load_configuration
+from pacs.config.documents import documents
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def faults(tmp_path: Path, text: str, **environment: str) -> list[str]:
+    path = tmp_path / "pacs.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as error:
+        load_configuration(path, environment)
+    return [str(fault).removeprefix(f"{path}:") for fault in error.value.faults]
+
+
+def loaded(tmp_path: Path, text: str, **environment: str) -> Configuration:
+    path = tmp_path / "pacs.yaml"
+    path.write_text(text)
+    return load_configuration(path, environment).configuration
+
+
+def test_the_documents_are_what_the_model_says() -> None:
+    for name, text in documents().items():
+        assert (REPOSITORY / "config" / name).read_text() == text, "run 'make schema'"
+
+
+@pytest.mark.parametrize("name", ["pacs_config.yaml", "pacs_config.example.yaml"])
+def test_the_documents_hold_the_defaults(name: str) -> None:
+    assert load_configuration(REPOSITORY / "config" / name, {}).configuration == Configuration()
+
+
+def test_all_faults_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
+    text = "server:\n  prot: 1\n  port: x\nstorage:\n  naming_scheme: other\nsevrer: {}\n"
+    lines = faults(tmp_path, text)
+    assert lines[0] == "2: server.prot: unknown key, did you mean 'server.port'?"
+    assert lines[1].startswith("3: server.port: ")
+    assert lines[2].startswith("5: storage.naming_scheme: ")
+    assert lines[3] == "6: sevrer: unknown key, did you mean 'server'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- a\n", "1: the top level must be a mapping of sections"),
+        ("server: {port: 1, port: 2}\n", "1: server.port: is there twice"),
+        ("server:\n\tport: 1\n", "2: no YAML: "),
+        ("a: &a [x]\nserver: [*a, *b]\n", "2: no YAML: "),
+        ("server: {ae_title: '${NOT_SET}'}\n", "1: server.ae_title: the environment has no NOT_SET"),
+        ("server: {ae_title: 12345678901234567}\n", "1: server.ae_title: "),
+    ],
+)
+def test_a_broken_file_is_a_fault_and_no_traceback(tmp_path: Path, text: str, expected: str) -> None:
+    assert faults(tmp_path, text)[0].startswith(expected)
+
+
+def test_nested_aliases_do_not_explode(tmp_path: Path) -> None:
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    assert "too many values" in faults(tmp_path, "\n".join(levels) + "\n")[0]
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    configuration = loaded(
+        tmp_path,
+        "server: {port: 1, ae_title: '${TITLE:-FALLBACK}'}\n",
+        PACS_SERVER__PORT="11113",
+        PACS_REST_API__ENABLED="off",
+    )
+    assert configuration.server.port == 11113
+    assert configuration.server.ae_title == "FALLBACK"
+    assert configuration.rest_api.enabled is False
+
+
+def test_spelling_variants_are_accepted(tmp_path: Path) -> None:
+    text = "storage: {naming_scheme: hierarchical}\nserver: {accept_any_called_ae: yes}\n"
+    configuration = loaded(tmp_path, text)
+    assert configuration.storage.naming_scheme == "uid_hierarchical"
+    assert configuration.server.accept_any_called_ae is True
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "server: {tls: {enabled: true}}",
+        "security: {allowed_ae_titles: [A]}",
+        "security: {anonymization: {auto_anonymize: true}}",
+        "storage: {objects: {backend: s3}}",
+        "storage: {database: {url: 'postgresql://x'}}",
+        "events: {webhooks: [{url: x, secret_file: y}]}",
+        "rest_api: {port: 8081}",
+    ],
+)
+def test_what_is_not_available_yet_is_refused_never_ignored(tmp_path: Path, text: str) -> None:
+    assert "not available yet" in faults(tmp_path, text)[0]
+
+
+def test_each_default_that_is_not_in_force_gets_one_warning() -> None:
+    warnings = load_configuration(None, {}).warnings
+    assert any(warning.startswith("security.access_control.enabled") for warning in warnings)
+    assert len(warnings) == len(set(warnings)) == 4
+
+
+def test_secrets_come_from_files_and_are_masked(tmp_path: Path) -> None:
+    secret = tmp_path / "url"
+    secret.write_text("postgresql://user:password@host/db\n")
+    (line,) = faults(tmp_path, f"storage:\n  database:\n    url_file: {secret}\n")
+    assert line == "3: storage.database.url: not available yet; remove it to use the default"
+    assert "password" not in line
+    assert "no such file" in faults(tmp_path, "storage: {database: {url_file: /nowhere}}\n")[0]
