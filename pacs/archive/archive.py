@@ -169,11 +169,11 @@ class Archive:
         ):
             gauge.set(value)
         assert self._derive is not None
-        for row in connection.execute(
+        rows = connection.execute(
             "SELECT pk, path, data_set_offset, transfer_syntax_uid FROM instances WHERE sha256 IS NULL AND pk > "
             "coalesce((SELECT CAST(value AS INTEGER) FROM archive_state WHERE name = 'derived_pk'), 0) ORDER BY pk"
-        ):
-            self._derive.add(Derivable(*row))
+        )
+        self._derive.add([Derivable(*row) for row in rows])
 
     def _start_sweep(self) -> None:
         self._health.set("storage", Health.RECOVERING, "looking for files that the index does not know")
@@ -252,10 +252,14 @@ class Archive:
         size_bytes = 0
         derive = self._derive
         assert derive is not None
+        derivable: list[Derivable] = []
         for item in stored:
             candidate = item.candidate
             size_bytes += candidate.size_bytes
-            derive.add(Derivable(item.pk, item.path, candidate.data_set_offset, candidate.header.transfer_syntax_uid))
+            derivable.append(
+                Derivable(item.pk, item.path, candidate.data_set_offset, candidate.header.transfer_syntax_uid)
+            )
+        derive.add(derivable)
         metrics.ingest_commit_seconds.observe(duration_s)
         metrics.ingest_batch_instances.observe(len(stored))
         metrics.stored_instances_total.inc(len(stored))

@@ -143,7 +143,9 @@ _PADDING: Final = "\0 "
 _US: Final = {True: Struct("<H"), False: Struct(">H")}
 _NAME_VRS: Final = frozenset(("PN",))
 _TEXT_VRS: Final = frozenset(("LO", "LT", "PN", "SH", "ST", "UT"))
-_TAGS_OF: Final = {level: tuple((a.tag, a.vr) for a in attributes) for level, attributes in ATTRIBUTES_OF.items()}
+_VRS_OF: Final = {level: tuple(a.vr for a in attributes) for level, attributes in ATTRIBUTES_OF.items()}
+_TAGS_OF: Final = {level: tuple(a.tag for a in attributes) for level, attributes in ATTRIBUTES_OF.items()}
+REMEMBERED_TUPLES: Final = 1024
 
 
 def _number(raw: bytes, is_little_endian: bool) -> str:
@@ -165,31 +167,37 @@ def index_values(scanned: ScannedDataSet, *, default_character_set: str | None =
     Args:
         default_character_set: of objects that name none.
     """
-    values = scanned.values
-    character_set = values.get(SPECIFIC_CHARACTER_SET, b"").decode("latin-1").strip(_PADDING)
+    get = scanned.values.get
+    raw_character_set = get(SPECIFIC_CHARACTER_SET)
+    character_set = raw_character_set.decode("latin-1").strip(_PADDING) if raw_character_set else ""
     decoding = character_set or default_character_set or ""
-
-    def level_values(level: Level) -> tuple[str, ...]:
-        found: list[str] = []
-        for tag, vr in _TAGS_OF[level]:
-            raw = values.get(tag)
-            if not raw:
-                found.append("")
-            elif vr == "US":
-                found.append(_number(raw, scanned.is_little_endian))
-            elif raw.isascii() and b"\x1b" not in raw:
-                found.append(raw.decode("ascii").strip(_PADDING))
-            else:
-                found.append(_text(raw, vr, decoding))
-        return tuple(found)
-
-    return IndexValues(
-        level_values(Level.PATIENT),
-        level_values(Level.STUDY),
-        level_values(Level.SERIES),
-        level_values(Level.IMAGE),
-        decoding,
+    is_little_endian = scanned.is_little_endian
+    patient, study, series = (
+        _shared_values(level, tuple(map(get, _TAGS_OF[level])), decoding, is_little_endian) for level in _SHARED_LEVELS
     )
+    instance = _level_values(Level.IMAGE, tuple(map(get, _TAGS_OF[Level.IMAGE])), decoding, is_little_endian)
+    return IndexValues(patient, study, series, instance, decoding)
+
+
+def _level_values(
+    level: Level, raw_values: tuple[bytes | None, ...], character_set: str, is_little_endian: bool
+) -> tuple[str, ...]:
+    found: list[str] = []
+    for raw, vr in zip(raw_values, _VRS_OF[level], strict=True):
+        if not raw:
+            found.append("")
+        elif vr == "US":
+            found.append(_number(raw, is_little_endian))
+        elif raw.isascii() and b"\x1b" not in raw:
+            found.append(raw.decode("ascii").strip(_PADDING))
+        else:
+            found.append(_text(raw, vr, character_set))
+    return tuple(found)
+
+
+_SHARED_LEVELS: Final = (Level.PATIENT, Level.STUDY, Level.SERIES)
+_shared_values = lru_cache(maxsize=REMEMBERED_TUPLES)(_level_values)
+"""The same for what the objects of a series have in common, remembered."""
 
 
 @lru_cache(maxsize=4096)

@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, NamedTuple
 
 from twisted.logger import Logger
@@ -120,7 +120,7 @@ class DeriveThread:
         self._limits = limits
         self._found = found
         self._last_arrival_s = last_arrival_s
-        self._queue: queue.SimpleQueue[tuple[float, Derivable] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[float, Sequence[Derivable]] | None] = queue.SimpleQueue()
         self._is_stopping = threading.Event()
         self._thread = threading.Thread(target=self._run_in_thread, name="pacs-derive", daemon=True)
 
@@ -134,9 +134,9 @@ class DeriveThread:
         self._queue.put(None)
         self._thread.join()
 
-    def add(self, item: Derivable) -> None:
-        """Derive an object's data soon; may be called from any thread."""
-        self._queue.put((time.monotonic(), item))
+    def add(self, items: Sequence[Derivable]) -> None:
+        """Derive some objects' data soon; may be called from any thread."""
+        self._queue.put((time.monotonic(), items))
 
     # -- the thread
 
@@ -153,15 +153,21 @@ class DeriveThread:
             entry = self._queue.get()
             if entry is None:
                 break
-            self._give_way(entry[0])
-            try:
-                group.append(derive(self._store, entry[1], limits=self._limits))
-            except FileNotFoundError:
-                continue  # replaced or deleted in the meantime
-            except OSError as error:
-                self.log.error("an object can't be read: {error}", error=error.strerror or str(error))
+            for item in entry[1]:
+                self._give_way(entry[0])
+                if self._is_stopping.is_set():
+                    break
+                self._derive(item, group)
         if group:
             self._found(group)
+
+    def _derive(self, item: Derivable, group: list[Derived]) -> None:
+        try:
+            group.append(derive(self._store, item, limits=self._limits))
+        except FileNotFoundError:
+            return  # replaced or deleted in the meantime
+        except OSError as error:
+            self.log.error("an object can't be read: {error}", error=error.strerror or str(error))
 
     def _give_way(self, added_s: float) -> None:
         """Wait while objects arrive, but not for ever."""

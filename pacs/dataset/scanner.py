@@ -30,6 +30,7 @@ SHORT_VRS: Final = (
 LONG_VRS: Final = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 
 _NO_END: Final = 1 << 62
+_NOTHING: Final[Mapping[int, int]] = {}
 _ELEMENTS, _ITEMS, _FRAGMENTS = range(3)  # what a frame of the walk consists of
 
 
@@ -218,7 +219,7 @@ class _Walker:
         unpack_implicit = encoding.implicit.unpack_from
         unpack_length = encoding.length.unpack_from
         short_vrs, long_vrs, sequence_vr = encoding.short_vrs, encoding.long_vrs, encoding.sequence_vr
-        wanted = self._wanted
+        wanted, values = self._wanted, self.values
         want_holes = self.want_holes
         frames = self._frames
         if not self._is_begun:
@@ -244,11 +245,25 @@ class _Walker:
                 value_at = position + 8
                 vr = 0
             else:
+                if not want_holes:  # run over what is short: the most of a data set
+                    top = wanted if len(frames) == 1 else _NOTHING
+                    limit = min(last, end - base - 8)
+                    while position <= limit:
+                        tag, vr, length = unpack_explicit(buffer, position)
+                        if vr not in short_vrs:
+                            break
+                        if tag in top:
+                            value_end = position + 8 + length
+                            if value_end > stop:
+                                return position
+                            values.setdefault(top[tag], bytes(buffer[position + 8 : value_end]))
+                        position += 8 + length
+                    else:
+                        if position <= last and base + position < end:
+                            raise DataSetError(f"stray bytes at the end of the item that ends at offset {end}")
+                        continue
                 tag, vr, length = unpack_explicit(buffer, position)
                 if vr in short_vrs:
-                    if tag not in wanted and not want_holes:  # the most of a data set
-                        position += 8 + length
-                        continue
                     value_at = position + 8
                 elif vr in long_vrs or (_is_vr_text(buffer[position + 4], buffer[position + 5])):
                     if stop - position < 12:
@@ -268,7 +283,7 @@ class _Walker:
             if tag in wanted and len(frames) == 1 and length <= WANTED_VALUE_BYTES:
                 if value_end > stop:
                     return position
-                self.values.setdefault(wanted[tag], bytes(buffer[value_at:value_end]))
+                values.setdefault(wanted[tag], bytes(buffer[value_at:value_end]))
             elif want_holes and length > HOLE_BYTES:
                 self.holes.append((base + value_at, length))
             if base + value_end > end:

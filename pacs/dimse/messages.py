@@ -127,6 +127,15 @@ class CStoreRQ(Request):
     move_originator_application_entity_title: str | None = None
     move_originator_message_id: int | None = None
 
+    def stored(self) -> CStoreRSP:
+        """Give the response of success, the short way."""
+        return CStoreRSP(
+            message_id_being_responded_to=self.message_id,
+            status=0,
+            affected_sop_class_uid=self.affected_sop_class_uid,
+            affected_sop_instance_uid=self.affected_sop_instance_uid,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CStoreRSP(Response):

@@ -47,4 +47,4 @@ class StorageService:
         async with self._archive.receive(header, association.principal) as incoming:
             await data_set.deliver_to(incoming)
             await incoming.commit()
-        return request.response(Status.SUCCESS)
+        return request.stored()
