@@ -312,11 +312,12 @@ class _Batch:
         values = index_values(candidate.scanned, default_character_set=self._settings.default_character_set)
         self._check(candidate, values)
         outcome, version, replaced = Outcome.STORED, 0, None
+        if existing and candidate.is_rebuilt:
+            return self._already_known(candidate, existing)
         if existing:
             self._check_identity(values, existing[0])
             if any(self._is_same(candidate, known) for known in existing):
-                if not candidate.is_rebuilt:
-                    self._discard(candidate)
+                self._discard(candidate)
                 return Stored(Outcome.IDENTICAL, existing[0].path, existing[0].size_bytes)
             outcome, version, replaced = self._resolve(existing)
         path = self._give_final_name(candidate, values, version)
@@ -334,6 +335,13 @@ class _Batch:
         if values.instance[_CLASS_UID] != candidate.header.sop_class_uid:
             raise DataSetMismatch("SOP Class UID of the data set is not that of the request")
 
+    def _already_known(self, candidate: Candidate, existing: list[Existing]) -> Stored:
+        """A file without a row never replaces an object that has one: that one was acknowledged, it maybe was not."""
+        for known in existing:
+            if known.path == candidate.incoming_path:
+                return Stored(Outcome.IDENTICAL, known.path, known.size_bytes)
+        raise DuplicateInstance("another file of the same SOP instance is in the index")
+
     def _check_identity(self, values: IndexValues, known: Existing) -> None:
         identity = (values.study[_STUDY_UID], values.patient[_PATIENT_ID], values.patient[_ISSUER])
         if identity != (known.study_instance_uid, known.patient_id, known.issuer):
@@ -344,8 +352,6 @@ class _Batch:
             raise IdentityConflict("SOP instance is kept under another patient or study")
 
     def _is_same(self, candidate: Candidate, known: Existing) -> bool:
-        if candidate.is_rebuilt and candidate.incoming_path == known.path:
-            return True
         if (
             known.transfer_syntax_uid != candidate.header.transfer_syntax_uid
             or known.size_bytes - known.data_set_offset != candidate.size_bytes - candidate.data_set_offset

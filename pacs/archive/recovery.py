@@ -27,6 +27,7 @@ CHECKED_PK: Final = "checked_pk"
 CLEAN_STOP: Final = "clean_stop"
 PATHS_AT_ONCE: Final = 500
 SWEEP_PAUSE_S: Final = 0.002
+CLOCK_TICK_S: Final = 0.02  # time stamps of files lag behind the clock by a tick of the kernel
 
 log = Logger()
 
@@ -129,7 +130,7 @@ class Sweep:
     def _unknown(self, path: str) -> None:
         """Take in a file from before the start that the index does not know."""
         try:
-            if os.stat(self._store.absolute(path), follow_symlinks=False).st_ctime >= self._started_s - 1:
+            if os.stat(self._store.absolute(path), follow_symlinks=False).st_ctime >= self._started_s - CLOCK_TICK_S:
                 return  # arriving while we look
             candidate = candidate_of_file(self._store, path, limits=self._settings.scan_limits)
         except FileNotFoundError:

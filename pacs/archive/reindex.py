@@ -17,6 +17,7 @@ from pacs.archive.candidate import add_candidate, candidate_of_file
 from pacs.archive.errors import ArchiveError
 from pacs.archive.index.database import connect_writer, migrate
 from pacs.archive.index.writer import IndexWriter
+from pacs.archive.interfaces import DuplicatePolicy
 from pacs.archive.objects.files import FileStore
 from pacs.archive.settings import ArchiveSettings
 from pacs.dataset.errors import DataSetError
@@ -71,6 +72,9 @@ def _index_all(settings: ArchiveSettings, store: FileStore, writer: IndexWriter,
             writer.flush()
             copies = writer.existing([uid]).get(uid, [])
             values = index_values(candidate.scanned, default_character_set=settings.default_character_set)
+            if copies and settings.duplicate_policy is DuplicatePolicy.REPLACE:
+                writer.remove(copies[-1])  # what a crash left of a replaced object: the newer one counts
+                copies = []
             copy_number = copies[-1].copy_number + 1 if copies else 0
             add_candidate(writer, candidate, values, path=path, copy_number=copy_number)
             indexed += 1

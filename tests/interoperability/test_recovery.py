@@ -1,0 +1,89 @@
+"""
+What a crash can leave is put in order at the next start; what was acknowledged is never touched (RELIABILITY S3).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+from tests.conftest import MakeServer
+from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
+from tests.interoperability.test_operation import count_of
+from tests.server import Server
+
+CT = (CT_IMAGE_STORAGE, EXPLICIT)
+
+
+def wait_until_swept(server: Server) -> None:
+    deadline_s = time.monotonic() + 15
+    while "storage is healthy" not in server.log() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert "storage is healthy" in server.log()
+
+
+def crashed(make_server: MakeServer) -> Server:
+    server = make_server()
+    with Client(server.port, CT) as client:
+        assert client.store(ct_data_set("1.2.60.1", name="Kept^One"), "1.2.60.1").status == 0
+        assert client.store(ct_data_set("1.2.60.2", name="Kept^One"), "1.2.60.2", message_id=2).status == 0
+    server.kill()
+    return server
+
+
+def test_a_file_without_a_row_is_indexed(make_server: MakeServer) -> None:
+    server = crashed(make_server)
+    one = server.objects()[0]
+    data = one.read_bytes()
+    start = data.index(ct_data_set("1.2.60.1", name="Kept^One")[:16])
+    new = data[:start].replace(b"1.2.60.1", b"1.2.60.3") + ct_data_set("1.2.60.3", name="New^One", patient_id="ID9")
+    (one.parent / "1.2.60.3.dcm").write_bytes(new)
+    time.sleep(0.1)
+    server.start()
+    wait_until_swept(server)
+    assert count_of(server, "PatientName=New^One") == 1
+
+
+def test_a_broken_file_without_a_row_is_put_into_quarantine(make_server: MakeServer) -> None:
+    server = crashed(make_server)
+    broken = server.objects()[0].parent / "1.2.60.4.dcm"
+    broken.write_bytes(server.objects()[0].read_bytes()[:-10])
+    time.sleep(0.1)
+    server.start()
+    wait_until_swept(server)
+    assert not broken.exists()
+    assert len(list((server.root / "quarantine").iterdir())) == 1
+    assert len(server.objects()) == 2
+
+
+def test_a_leftover_of_a_replaced_object_replaces_nothing(make_server: MakeServer) -> None:
+    server = crashed(make_server)
+    kept = server.objects()[0]
+    content = kept.read_bytes()
+    leftover = kept.with_name("1.2.60.1~7.dcm")
+    leftover.write_bytes(content[:-4] + b"\1\2\3\4")
+    time.sleep(0.1)
+    server.start()
+    wait_until_swept(server)
+    deadline_s = time.monotonic() + 5
+    while leftover.exists() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not leftover.exists()
+    assert kept.read_bytes() == content
+
+
+def test_a_row_of_the_tail_without_its_file_is_removed(make_server: MakeServer) -> None:
+    server = crashed(make_server)
+    server.objects()[0].unlink()
+    server.start()
+    wait_until_swept(server)
+    assert "its row is removed" in server.log()
+    assert count_of(server, "PatientName=Kept^One", "NumberOfPatientRelatedInstances") == 1
+
+
+def test_unfinished_objects_are_removed(make_server: MakeServer) -> None:
+    server = crashed(make_server)
+    shutil.copy(server.objects()[0], server.root / "incoming" / "rest")
+    server.start()
+    assert list((server.root / "incoming").iterdir()) == []
+    assert "1 unfinished objects" in server.log()
