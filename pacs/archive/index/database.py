@@ -9,14 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from pacs.archive.errors import IndexTooNew
+from pacs.archive.index.schema import METADATA, SCHEMA
 
 BUSY_TIMEOUT_S: Final = 30.0
 PAGE_CACHE_KIB: Final = 16 * 1024
@@ -53,13 +50,6 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _alembic(path: Path) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.attributes["url"] = f"sqlite:///{path}"
-    return config
-
-
 def migrate(path: Path) -> Path | None:
     """
     Bring the index to this version's schema, or make a new one.
@@ -70,21 +60,53 @@ def migrate(path: Path) -> Path | None:
     Raises:
         IndexTooNew: it has a schema that this version does not know.
     """
-    script = ScriptDirectory.from_config(_alembic(path))
-    head = script.get_current_head()
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
-    with engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    if current == head:
+    current = _schema_of(path)
+    if current == SCHEMA:
         return None
-    if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
+    if current is None:
+        _make(path)
+        return None
+    if current not in _known_schemas():
         raise IndexTooNew(
-            f"{path}: the index has schema {current}, this version knows {head} at most;"
+            f"{path}: the index has schema {current}, this version knows {SCHEMA} at most;"
             " start the version that wrote it, or rebuild the index with 'pacsctl reindex'"
         )
-    copy = _copy(path, f"before-{head}") if current is not None else None
-    command.upgrade(_alembic(path), "head")
+    copy = _copy(path, f"before-{SCHEMA}")
+    _upgrade(path)
     return copy
+
+
+def _schema_of(path: Path) -> str | None:
+    """Give the revision that Alembic noted in an index, or None when there is none."""
+    with closing(sqlite3.connect(path)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+            return None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return None if row is None else str(row[0])
+
+
+def _known_schemas() -> set[str]:
+    return {path.name[1:5] for path in (_MIGRATIONS / "versions").glob("v[0-9]*.py")}
+
+
+def _make(path: Path) -> None:
+    """Make a new index, as the migrations would, and note that it is up to date."""
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    with engine.begin() as connection:
+        METADATA.create_all(connection)
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        connection.exec_driver_sql("INSERT INTO alembic_version (version_num) VALUES (?)", (SCHEMA,))
+
+
+def _upgrade(path: Path) -> None:
+    """Run the migrations that are missing; Alembic is loaded for this alone, it costs 11 MB."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["url"] = f"sqlite:///{path}"
+    command.upgrade(config, "head")
 
 
 def _copy(path: Path, suffix: str) -> Path:

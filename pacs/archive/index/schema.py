@@ -26,6 +26,8 @@ from pacs.archive.attributes import ATTRIBUTES_OF, Level, Matching
 
 KEY: Final = BigInteger().with_variant(Integer, "sqlite")
 METADATA: Final = MetaData()
+SCHEMA: Final = "0001"
+"""The last migration: what a new index is made as."""
 
 
 def _attribute_columns(level: Level) -> list[Column[str]]:

@@ -1,0 +1,52 @@
+"""
+The schema of a new index is what the migrations make; a newer one is refused; an older one is copied first.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+import pacs.archive.index.migrations
+from pacs.archive.errors import IndexTooNew
+from pacs.archive.index.database import migrate
+from pacs.archive.index.schema import SCHEMA
+
+MIGRATIONS = Path(str(pacs.archive.index.migrations.__file__)).parent
+
+
+def configuration(path: Path) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = f"sqlite:///{path}"
+    return config
+
+
+def schema_of(path: Path) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'alembic%'")
+        return sorted((str(name), str(sql)) for name, sql in rows if not name.startswith("sqlite_autoindex_alembic"))
+
+
+def test_a_new_index_has_the_schema_that_the_migrations_make(tmp_path: Path) -> None:
+    assert migrate(tmp_path / "new.db") is None
+    command.upgrade(configuration(tmp_path / "migrated.db"), "head")
+    assert schema_of(tmp_path / "new.db") == schema_of(tmp_path / "migrated.db")
+    assert ScriptDirectory.from_config(configuration(tmp_path / "new.db")).get_current_head() == SCHEMA
+    assert migrate(tmp_path / "new.db") is None
+    assert migrate(tmp_path / "migrated.db") is None
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    migrate(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(IndexTooNew, match="schema 9999, this version knows"):
+        migrate(path)
