@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@dataclass(slots=True)
-class Peer:
+@dataclass
+class Peer(ABC):
     """
     A server under test.
 
@@ -42,9 +43,9 @@ class Peer:
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> Sequence[str]:
         """Give the command line; may write configuration files."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start it and wait until it accepts connections."""

@@ -17,8 +17,9 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from pacs.archive.attributes import ATTRIBUTES_OF, Level
+from pacs.archive.batch import CommittedObject
 from pacs.archive.candidate import Candidate
-from pacs.archive.commit import CommittedObject, CommitThread, Job
+from pacs.archive.commit import CommitThread, Job
 from pacs.archive.derive import Derivable, Derived, DeriveThread
 from pacs.archive.errors import ArchiveClosed
 from pacs.archive.incoming import Incoming

@@ -4,6 +4,11 @@ Why the archive refuses an object; what each means to a peer is the services' bu
 
 from __future__ import annotations
 
+import errno
+from typing import Final
+
+_NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+
 
 class ArchiveError(Exception):
     """
@@ -22,6 +27,13 @@ class StorageFull(ArchiveError):
 
 class StorageFailed(ArchiveError):
     """The disk failed; nothing of the object remains."""
+
+
+def disk_failure(error: OSError) -> ArchiveError:
+    """Give what an error of the operating system means to whoever sends an object."""
+    if error.errno in _NO_SPACE:
+        return StorageFull("storage full")
+    return StorageFailed(f"storage failed: {error.strerror}")
 
 
 class ObjectTooLarge(ArchiveError):

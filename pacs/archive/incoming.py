@@ -19,12 +19,10 @@ from twisted.internet.threads import deferToThreadPool
 from pacs.archive.attributes import INDEX_TAGS
 from pacs.archive.candidate import Candidate
 from pacs.archive.errors import (
-    ArchiveError,
     DataSetMismatch,
     DataSetUnreadable,
     ObjectTooLarge,
-    StorageFailed,
-    StorageFull,
+    disk_failure,
 )
 from pacs.archive.interfaces import InstanceHeader, Stored
 from pacs.archive.objects.files import FileStore, write_all
@@ -36,14 +34,6 @@ from pacs.dataset.scanner import DataSetScanner
 SHORT_OBJECT_BYTES: Final = 128 * 1024
 WRITE_BYTES: Final = 256 * 1024
 SLOW_WRITE_S: Final = 0.010
-_NO_SPACE: Final = frozenset((28, 122))  # ENOSPC, EDQUOT
-
-
-def disk_failure(error: OSError) -> ArchiveError:
-    """Give what an error of the operating system means to whoever sends an object."""
-    if error.errno in _NO_SPACE:
-        return StorageFull("storage full")
-    return StorageFailed(f"storage failed: {error.strerror}")
 
 
 class Incoming:
