@@ -287,12 +287,13 @@ class AcceptorFactory(Factory):
         self.registry.established(connection, association)
         self._metrics.associations_active.set(len(self.registry))
         self._metrics.associations_total.labels(result="accepted").inc()
-        self.log.debug(
-            "association {association_id}: {calling_ae_title} from {peer_address}",
-            association_id=association.association_id,
-            calling_ae_title=association.calling_ae_title,
-            peer_address=association.peer_address,
-        )
+        if self._settings.logs_associations:
+            self.log.debug(
+                "association {association_id}: {calling_ae_title} from {peer_address}",
+                association_id=association.association_id,
+                calling_ae_title=association.calling_ae_title,
+                peer_address=association.peer_address,
+            )
         if self._bus.has_subscribers(AssociationOpened):
             self._bus.publish(_event(AssociationOpened, association, ""))
 
@@ -302,12 +303,13 @@ class AcceptorFactory(Factory):
         association = connection.association
         if association is not None:
             self._metrics.associations_active.set(len(self.registry))
-            self.log.debug(
-                "association {association_id} of {calling_ae_title} ended: {reason}",
-                association_id=association.association_id,
-                calling_ae_title=association.calling_ae_title,
-                reason=connection.end_reason,
-            )
+            if self._settings.logs_associations:
+                self.log.debug(
+                    "association {association_id} of {calling_ae_title} ended: {reason}",
+                    association_id=association.association_id,
+                    calling_ae_title=association.calling_ae_title,
+                    reason=connection.end_reason,
+                )
             if self._bus.has_subscribers(AssociationClosed):
                 self._bus.publish(_event(AssociationClosed, association, connection.end_reason))
         self._look_whether_all_closed()

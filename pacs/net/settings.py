@@ -41,6 +41,7 @@ class AcceptorSettings:
         max_associations: established ones, all peers together.
         max_associations_per_peer: established ones of one calling AE title.
         max_associations_per_address: established ones from one network address.
+        logs_associations: a line at the level debug for each that begins or ends.
         max_half_open: connections that have not sent their A-ASSOCIATE-RQ yet.
     """
 
@@ -50,3 +51,4 @@ class AcceptorSettings:
     max_associations_per_peer: int = 50
     max_associations_per_address: int = 50
     max_half_open: int = 200
+    logs_associations: bool = False
