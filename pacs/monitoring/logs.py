@@ -6,9 +6,7 @@ Every field that came from outside is escaped and cut, so that a peer can neithe
 
 from __future__ import annotations
 
-import io
 import json
-import sqlite3
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -28,9 +26,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 FIELD_CHARACTERS: Final = 256
-MESSAGE_CHARACTERS: Final = 4096
 REPEAT_INTERVAL_S: Final = 60.0
-REMEMBERED_KEYS: Final = 10_000
+REMEMBERED_PEERS: Final = 10_000
 
 _LEVELS: Final[Mapping[str, Any]] = {
     "debug": LogLevel.debug,
@@ -41,21 +38,18 @@ _LEVELS: Final[Mapping[str, Any]] = {
 _BIDI_AND_SEPARATORS: Final = frozenset(
     "\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
-_UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cs"})  # control characters; surrogates, which no stream can encode
 _PLAIN_FIELDS: Final = (str, int, float, bool, type(None))
-_OWN_MODULES: Final = ("pacs.", "twisted.", "OpenSSL.")
-_CODE_ERRORS: Final = (OSError, sqlite3.Error, TypeError, AttributeError, NameError, ImportError)
 
 
-def escape(text: str, *, limit_characters: int = FIELD_CHARACTERS) -> str:
-    """Give a text on one line, without control characters or direction marks, and cut."""
-    if len(text) > limit_characters:
-        text = text[: limit_characters - 1] + "…"
+def escape(text: str) -> str:
+    """Give a text without control characters or direction marks, cut at 256 characters."""
+    if len(text) > FIELD_CHARACTERS:
+        text = text[: FIELD_CHARACTERS - 1] + "…"
     if text.isascii() and text.isprintable():
         return text
     return "".join(
         character
-        if character not in _BIDI_AND_SEPARATORS and unicodedata.category(character) not in _UNSAFE_CATEGORIES
+        if character not in _BIDI_AND_SEPARATORS and unicodedata.category(character) != "Cc"
         else f"\\u{ord(character):04x}"
         for character in text
     )
@@ -68,50 +62,33 @@ def _safe_event(event: LogEvent) -> LogEvent:
     }
 
 
-def _message(event: LogEvent) -> str:
-    """Give the message on one line: fields that are no text, and what Twisted itself logs, are escaped here."""
-    return escape(formatEvent(_safe_event(event)), limit_characters=MESSAGE_CHARACTERS)
-
-
-def describe_error(error: BaseException) -> str:
-    """
-    Give the class of an exception, and its message where that can't hold a value that was received.
-
-    `int()`, for one, says in its exception what it was given: that may be a patient's identifier.
-    """
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    if isinstance(error, _CODE_ERRORS) or kind.__module__.startswith(_OWN_MODULES):
-        return f"{name}: {escape(str(error))}".removesuffix(": ")
-    return name
-
-
-def _traceback(event: LogEvent) -> list[str]:
-    """Give where a failure came from, innermost last, and its causes; no values of variables."""
+def _traceback(event: LogEvent) -> str:
     failure = event.get("log_failure")
     if not isinstance(failure, Failure):
-        return []
-    lines = [f"{file}:{line} in {function}" for function, file, line, *_ in failure.frames]
-    error: BaseException | None = failure.value
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        lines.append(("because of " if seen else "") + describe_error(error))
-        seen.add(id(error))
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return [escape(line, limit_characters=MESSAGE_CHARACTERS) for line in lines]
+        return ""
+    return failure.getTraceback(elideFrameworkCode=False, detail="brief").rstrip()
+
+
+def _message(event: LogEvent) -> str:
+    text = formatEvent(_safe_event(event))
+    return text if text.isascii() and text.isprintable() else "\n".join(map(_escape_line, text.splitlines()))
+
+
+def _escape_line(line: str) -> str:
+    return "".join(c if c.isprintable() or c == "\t" else f"\\u{ord(c):04x}" for c in line)
 
 
 @implementer(ILogObserver)
 class TextObserver:
-    """One line an event: time in UTC, level, message; where a failure came from stands indented below it."""
+    """One line an event: time in UTC, level, message; a failure's traceback, without values, below it."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
     def __call__(self, event: LogEvent) -> None:
         when = datetime.fromtimestamp(event["log_time"], UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-        lines = [f"{when}Z {event['log_level'].name:<5} {_message(event)}", *_traceback(event)]
-        self._out.write("\n    ".join(lines) + "\n")
+        lines = [f"{when}Z {event['log_level'].name:<5} {_message(event)}", _traceback(event)]
+        self._out.write("\n".join(line for line in lines if line) + "\n")
         self._out.flush()
 
 
@@ -150,10 +127,7 @@ def make_observer(*, level: str, log_format: str, out: TextIO) -> ILogObserver:
     Args:
         level: debug, info, warn or error.
         log_format: text or json.
-        out: where the lines go; give the stream itself: twistd makes events of what is printed to `sys.stdout`.
     """
-    if isinstance(out, io.TextIOWrapper):
-        out.reconfigure(errors="backslashreplace")  # whatever the locale: a line that can't be encoded isn't lost
     observer = JSONObserver(out) if log_format == "json" else TextObserver(out)
     predicate = LogLevelFilterPredicate(defaultLogLevel=_LEVELS[level])
     for namespace in _FRAMEWORK_NOISE:
@@ -162,11 +136,11 @@ def make_observer(*, level: str, log_format: str, out: TextIO) -> ILogObserver:
 
 
 class RateLimited:
-    """Logs a refusal once for each key (a peer, mostly) and minute, and then says how many were left out."""
+    """Logs a refusal once for each peer and minute, and then says how many were left out."""
 
     def __init__(self, *, clock: IReactorTime) -> None:
         self._clock = clock
-        self._seen: dict[str, tuple[float, int]] = {}  # the key logged longest ago stands first
+        self._seen: dict[str, tuple[float, int]] = {}
 
     def warn(self, log: Logger, key: str, message: str, **fields_: object) -> None:
         """Log a warning, unless one with the same key was logged within a minute."""
@@ -175,9 +149,8 @@ class RateLimited:
         if now_s - logged_s < REPEAT_INTERVAL_S:
             self._seen[key] = (logged_s, left_out + 1)
             return
-        self._seen.pop(key, None)
-        if len(self._seen) >= REMEMBERED_KEYS:
-            del self._seen[next(iter(self._seen))]
+        if len(self._seen) >= REMEMBERED_PEERS:
+            self._seen.clear()
         self._seen[key] = (now_s, 0)
         if left_out:
             message += " ({left_out} more of the same since)"
