@@ -24,6 +24,11 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _off_wire(default: Any) -> Any:
+    """Give a field for subscribers within the server, the audit log for one; it is not part of the wire form."""
+    return field(default=default, metadata={"wire": False})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """
@@ -42,7 +47,7 @@ class Event:
 
     def as_dict(self) -> dict[str, Any]:
         """Give the fields for JSON; the timestamp in ISO 8601."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.metadata.get("wire", True)}
         values["timestamp"] = self.timestamp.isoformat().replace("+00:00", "Z")
         return values
 
@@ -59,6 +64,8 @@ class ImageReceived(Event):
     calling_ae: str
     size_bytes: int
     anonymized: bool = False
+    peer_address: str = _off_wire("")
+    is_replacement: bool = _off_wire(False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +77,10 @@ class QueryExecuted(Event):
     calling_ae: str
     duration_ms: float
     protocol: str
+    peer_address: str = _off_wire("")
+    sop_class_uid: str = _off_wire("")
+    transfer_syntax_uid: str = _off_wire("")
+    identifier: bytes = _off_wire(b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +107,22 @@ class AssociationClosed(AssociationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationRejected(AssociationEvent):
-    """An association was refused."""
+    """
+    An association was refused.
+
+    Attributes:
+        is_transient: for want of resources, not because of who asked.
+    """
+
+    is_transient: bool = _off_wire(False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionAborted(Event):
+    """A peer sent what the Upper Layer can't take; within the server only."""
+
+    peer_address: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +133,113 @@ class AccessDenied(Event):
     operation: str
     reason: str
     peer_address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntegrityAlarm(Event):
+    """
+    What is kept, or was about to be, contradicts itself: a person must look; within the server only.
+
+    Attributes:
+        description: without patient data.
+        subject: the UID of the object or the study.
+    """
+
+    description: str
+    subject: str
+    calling_ae: str = ""
+    peer_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyInstances:
+    """
+    Objects of one study.
+
+    Attributes:
+        number_by_sop_class: how many of each SOP class.
+    """
+
+    study_instance_uid: str
+    patient_id: str
+    number_by_sop_class: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrieveStarted(Event):
+    """
+    Objects are about to leave; within the server only.
+
+    Attributes:
+        operation: C-GET, C-MOVE, WADO-RS, routing, …
+        destination_ae: who receives them; that of the caller for C-GET.
+    """
+
+    operation: str
+    calling_ae: str
+    peer_address: str
+    destination_ae: str
+    destination_address: str
+    studies: tuple[StudyInstances, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrieveCompleted(Event):
+    """
+    A retrieval has ended.
+
+    Attributes:
+        operation: C-GET, C-MOVE, WADO-RS, routing, …
+        completed, failed, warning: sub-operations.
+        outcome: success, warning, failure or canceled.
+        studies: what was sent, sub-operations that failed left out.
+    """
+
+    operation: str
+    calling_ae: str
+    destination_ae: str
+    completed: int
+    failed: int
+    warning: int
+    outcome: str
+    peer_address: str = _off_wire("")
+    destination_address: str = _off_wire("")
+    studies: tuple[StudyInstances, ...] = _off_wire(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceDeleted(Event):
+    """
+    Objects were deleted.
+
+    Attributes:
+        level: study, series or instance.
+        user: who asked; the calling AE title or a user's name.
+    """
+
+    level: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    number_of_instances: int
+    user: str
+    patient_id: str = _off_wire("")
+    peer_address: str = _off_wire("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstancesAccessed(Event):
+    """
+    Objects were looked at or changed without leaving over DICOM; within the server only.
+
+    Attributes:
+        action: C, R, U or D (PS3.15 A.5.3.5).
+    """
+
+    action: str
+    user: str
+    peer_address: str
+    studies: tuple[StudyInstances, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

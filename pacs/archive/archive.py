@@ -218,6 +218,7 @@ class Archive:
         return Incoming(
             header=header,
             source_ae_title=principal.name,
+            peer_address=principal.peer_address,
             settings=self.settings,
             store=self.store,
             admit=self._space.check,
@@ -302,4 +303,6 @@ def _image_received(item: CommittedObject) -> ImageReceived:
         series_instance_uid=values.series[_SERIES_UID],
         calling_ae=candidate.source_ae_title,
         size_bytes=candidate.size_bytes,
+        peer_address=candidate.peer_address,
+        is_replacement=item.replaced is not None,
     )

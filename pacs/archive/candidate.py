@@ -42,6 +42,7 @@ class Candidate:
     pieces: list[bytes | memoryview] = field(default_factory=list)
     incoming_path: str = ""
     is_rebuilt: bool = False
+    peer_address: str = ""
     answer: Deferred[Stored] = field(default_factory=Deferred)
 
 

@@ -46,9 +46,9 @@ class Incoming:
     """
 
     __slots__ = (
-        "_admit", "_descriptor", "_header", "_is_slow", "_is_submitted", "_offset", "_path", "_pieces", "_pool",
-        "_reactor", "_scanner", "_settings", "_short_bytes", "_size_bytes", "_source_ae_title", "_store", "_submit",
-        "_writing",
+        "_admit", "_descriptor", "_header", "_is_slow", "_is_submitted", "_offset", "_path", "_peer_address",
+        "_pieces", "_pool", "_reactor", "_scanner", "_settings", "_short_bytes", "_size_bytes", "_source_ae_title",
+        "_store", "_submit", "_writing",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +56,7 @@ class Incoming:
         *,
         header: InstanceHeader,
         source_ae_title: str,
+        peer_address: str,
         settings: ArchiveSettings,
         store: FileStore,
         admit: Callable[[], None],
@@ -65,6 +66,7 @@ class Incoming:
     ) -> None:
         self._header = header
         self._source_ae_title = source_ae_title
+        self._peer_address = peer_address
         self._settings = settings
         self._store = store
         self._admit = admit
@@ -155,6 +157,7 @@ class Incoming:
             header=self._header,
             scanned=scanned,
             source_ae_title=self._source_ae_title,
+            peer_address=self._peer_address,
             data_set_offset=self._offset,
             size_bytes=self._size_bytes,
             received_at=time.time_ns() // 1000,

@@ -14,7 +14,14 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from pacs.events import AssociationClosed, AssociationEvent, AssociationOpened, AssociationRejected, EventBus
+from pacs.events import (
+    AssociationClosed,
+    AssociationEvent,
+    AssociationOpened,
+    AssociationRejected,
+    ConnectionAborted,
+    EventBus,
+)
 from pacs.monitoring.logs import RateLimited
 from pacs.monitoring.metrics import Metrics
 from pacs.net.association import Association
@@ -268,6 +275,7 @@ class AcceptorFactory(Factory):
                     peer_address=peer_address,
                     tls=False,
                     reason=rejection.why,
+                    is_transient=rejection.result == TRANSIENT,
                 )
             )
 
@@ -281,6 +289,8 @@ class AcceptorFactory(Factory):
             peer_address=peer_address,
             reason=why,
         )
+        if self._bus.has_subscribers(ConnectionAborted):
+            self._bus.publish(ConnectionAborted(peer_address=peer_address, reason=why))
 
     def association_established(self, connection: AcceptorProtocol, association: Association) -> None:
         """Register and tell."""

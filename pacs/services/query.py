@@ -262,6 +262,10 @@ class QueryService:
                     calling_ae=association.calling_ae_title,
                     duration_ms=(self._clock.seconds() - started_s) * 1000,
                     protocol="dimse",
+                    peer_address=association.peer_address,
+                    sop_class_uid=context.abstract_syntax,
+                    transfer_syntax_uid=context.transfer_syntax,
+                    identifier=raw,
                 )
             )
         return request.response(Status.CANCEL if is_canceled else Status.SUCCESS)

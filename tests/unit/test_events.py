@@ -100,3 +100,19 @@ class EventBusTests(SynchronousTestCase):
         self.assertTrue(issubclass(AssociationOpened, AssociationEvent))
         self.assertIs(image().timestamp.tzinfo, UTC)
         self.assertTrue(image().as_dict()["timestamp"].endswith("Z"))
+
+
+class OffWireTests(SynchronousTestCase):
+    def test_what_only_the_server_itself_needs_is_not_in_the_wire_form(self) -> None:
+        query = QueryExecuted(
+            query_level="STUDY",
+            result_count=1,
+            calling_ae="AE",
+            duration_ms=1.0,
+            protocol="dimse",
+            identifier=b"Doe^Jane",
+            peer_address="127.0.0.1",
+        )
+        self.assertEqual(
+            set(query.as_dict()), {"timestamp", "query_level", "result_count", "calling_ae", "duration_ms", "protocol"}
+        )
