@@ -1,8 +1,8 @@
 """
 Command sets to bytes and back: always Implicit VR Little Endian (PS3.7 6.3.1).
 
-One walk over the table of `pacs.dimse.messages` serves all messages. C-STORE-RQ, which comes with every object, and
-the responses that go out by the thousand have short ways of their own; tests hold them equal to the walk.
+One walk over the table of `pacs.dimse.messages` serves all messages. C-STORE-RQ and C-ECHO-RQ as peers usually send
+them, and the responses that go out by the thousand, have short ways of their own; tests hold them equal to the walk.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pacs.dimse.messages import (
     ERROR_COMMENT_CHARACTERS,
     MESSAGES,
     NO_DATA_SET,
+    CEchoRQ,
     Command,
     CStoreRQ,
     Response,
@@ -163,13 +164,7 @@ def decode_command(data: bytes) -> Command:
     Raises:
         DIMSEProtocolError: it is malformed, of no known message, or lacks what the message cannot be without.
     """
-    elements = read_elements(data)
-    field = elements.get(COMMAND_FIELD)
-    if field == b"\x01\x00":
-        store = _decode_c_store_rq(elements)
-        if store is not None:
-            return store
-    return decode_elements(elements)
+    return _decode_usual(data) or decode_elements(read_elements(data))
 
 
 def decode_elements(elements: Mapping[int, bytes]) -> Command:
@@ -192,24 +187,59 @@ def decode_elements(elements: Mapping[int, bytes]) -> Command:
     return message(**values)
 
 
-def _decode_c_store_rq(elements: Mapping[int, bytes]) -> CStoreRQ | None:
-    """Give the usual C-STORE-RQ, or None when something is unusual about it."""
-    try:
-        message_id = elements[0x0110]
-        data_set_type = elements[0x0800]
-        sop_class = elements[0x0002]
-        instance = elements[0x1000]
-    except KeyError:
+def _head(element: int, length: int = 2) -> bytes:
+    return _ELEMENT.pack(0, element, length)
+
+
+_SOP_CLASS_TAG: Final = b"\0\0\2\0"
+_ECHO: Final = Struct("<8sH8sH8sH")
+_STORE: Final = Struct("<8sH8sH8sH8sH4sL")
+_GROUP_LENGTH_HEAD: Final = _head(0, 4)
+_FIELD_HEAD, _ID_HEAD, _PRIORITY_HEAD, _TYPE_HEAD = map(_head, (0x0100, 0x0110, 0x0700, 0x0800))
+_INSTANCE_TAG: Final = b"\0\0\0\x10"
+
+
+def _decode_usual(data: bytes) -> CStoreRQ | CEchoRQ | None:
+    """Give a C-STORE-RQ or C-ECHO-RQ that has the usual elements and no others, in their order; else None."""
+    if len(data) < 60 or data[:8] != _GROUP_LENGTH_HEAD or data[12:16] != _SOP_CLASS_TAG or data[17:20] != b"\0\0\0":
         return None
-    if len(message_id) != 2 or len(data_set_type) != 2 or 0x1030 in elements or 0x1031 in elements:
+    behind_class = 20 + data[16]
+    left = len(data) - behind_class
+    if left == _ECHO.size:
+        field_head, field, id_head, message_id, type_head, data_set_type = _ECHO.unpack_from(data, behind_class)
+        if (field_head, field, id_head, type_head) != (_FIELD_HEAD, CEchoRQ.command_field, _ID_HEAD, _TYPE_HEAD):
+            return None
+        sop_class = _uid_text(data[20:behind_class])
+        if not sop_class:
+            return None
+        return CEchoRQ(
+            has_data_set=data_set_type != NO_DATA_SET, message_id=message_id, affected_sop_class_uid=sop_class
+        )
+    if left <= _STORE.size:
         return None
-    priority = elements.get(0x0700, b"\0\0")
-    if len(priority) != 2 or not sop_class or not instance:
+    field_head, field, id_head, message_id, priority_head, priority, type_head, data_set_type, tag, length = (
+        _STORE.unpack_from(data, behind_class)
+    )
+    if (field_head, field, id_head, priority_head, type_head, tag) != _STORE_HEADS or length != left - _STORE.size:
+        return None
+    sop_class = _uid_text(data[20:behind_class])
+    instance = data[behind_class + _STORE.size :].decode("latin-1").strip("\0 ")
+    if not sop_class or not instance:
         return None
     return CStoreRQ(
-        has_data_set=data_set_type != b"\x01\x01",
-        message_id=message_id[0] | message_id[1] << 8,
-        affected_sop_class_uid=sop_class.decode("latin-1").strip("\0 "),
-        affected_sop_instance_uid=instance.decode("latin-1").strip("\0 "),
-        priority=priority[0] | priority[1] << 8,
+        has_data_set=data_set_type != NO_DATA_SET,
+        message_id=message_id,
+        affected_sop_class_uid=sop_class,
+        affected_sop_instance_uid=instance,
+        priority=priority,
     )
+
+
+_STORE_HEADS: Final = (
+    _FIELD_HEAD, CStoreRQ.command_field, _ID_HEAD, _PRIORITY_HEAD, _TYPE_HEAD, _INSTANCE_TAG,
+)  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _uid_text(value: bytes) -> str:
+    return value.decode("latin-1").strip("\0 ")

@@ -62,6 +62,9 @@ class Carrier(Protocol):
 class Dispatcher(Protocol):
     """Whoever turns a request into its final response."""
 
+    def answer_at_once(self, association: Association, context: AcceptedContext, request: Command) -> Response | None:
+        """Give None when the request needs `answer`."""
+
     async def answer(
         self, association: Association, context: AcceptedContext, request: Command, data_set: DataSetSource | None
     ) -> Response | None: ...
@@ -236,6 +239,12 @@ class Association:
             return
         if self._dispatcher is None:
             raise DIMSEProtocolError("a request to a requestor that offered no role as SCP")
+        if source is None and self._running is None and not self._waiting:
+            response = self._dispatcher.answer_at_once(self, context, command)
+            if response is not None:
+                self._carrier.send_pdus(encode_message(context_id, response, None, self.max_send_pdu_length))
+                self._carrier.became_idle()
+                return
         self._waiting.append((context, command, source))
         if source is not None and command.carries_object:
             self._carrier.expect_bulk()

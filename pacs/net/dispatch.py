@@ -6,7 +6,7 @@ From a request to its response: the service of the SOP class, and the one place 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
@@ -21,6 +21,9 @@ from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 Handler = Callable[[Association, AcceptedContext, Any, DataSetSource | None], Awaitable[Response | None]]
 """Gives the final response, or None when it has sent it itself; raises DIMSEError for a failure."""
 
+ImmediateHandler = Callable[[Association, AcceptedContext, Any], Response]
+"""The same for a request without a data set that needs nothing to wait for."""
+
 FailureTranslator = Callable[[Exception], DIMSEError | None]
 """Gives the status that an exception of a lower room means, or None when it does not know it."""
 
@@ -34,6 +37,13 @@ class Service(Protocol):
 
     def support(self, abstract_syntax: str) -> AbstractSyntaxSupport | None:
         """Tell how an abstract syntax is supported, or None when it is not ours."""
+
+
+@runtime_checkable
+class ImmediateService(Service, Protocol):
+    """One that answers some requests at once: no coroutine, no Deferred."""
+
+    immediate_handlers: Mapping[type[Command], ImmediateHandler]
 
 
 class ServiceDispatcher:
@@ -55,6 +65,12 @@ class ServiceDispatcher:
         self._metrics = metrics
         self._clock = clock
         self._service_of: dict[str, Service] = {}
+        self._immediate: dict[type[Command], tuple[Service, ImmediateHandler]] = {
+            message: (service, handler)
+            for service in services
+            if isinstance(service, ImmediateService)
+            for message, handler in service.immediate_handlers.items()
+        }
 
     def support(self, abstract_syntax: str) -> AbstractSyntaxSupport | None:
         """Tell the negotiation how an abstract syntax is supported (PS3.8 9.3.3.2)."""
@@ -64,10 +80,29 @@ class ServiceDispatcher:
                 return support
         return None
 
+    def answer_at_once(self, association: Association, context: AcceptedContext, request: Command) -> Response | None:
+        """Serve a request that needs nothing to wait for; give None for any other."""
+        found = self._immediate.get(request.__class__)
+        if found is None:
+            return None
+        service, handler = found
+        if self._service_for(context.abstract_syntax) is not service:
+            return None
+        started_s = self._clock.seconds()
+        try:
+            response = handler(association, context, request)
+        except Exception as error:  # noqa: BLE001 - the border: every failure of a service becomes a status
+            response = self._failed(association, request, error)
+        self._metrics.dimse_request_served(request.operation, response.status, self._clock.seconds() - started_s)
+        return response
+
     async def answer(
         self, association: Association, context: AcceptedContext, request: Command, data_set: DataSetSource | None
     ) -> Response | None:
         """Serve one request; give its final response, or None when the service has sent it."""
+        at_once = self.answer_at_once(association, context, request)
+        if at_once is not None:
+            return at_once
         started_s = self._clock.seconds()
         try:
             response = await self._handler(context, request)(association, context, request, data_set)

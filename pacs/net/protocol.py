@@ -47,10 +47,10 @@ class _Transport(TypingProtocol):
     """What we use of a transport; TCP and TLS have it alike."""
 
     bufferSize: int
+    dataBuffer: bytes  # what waits to be written, of TCP alone, in two parts
+    _tempDataBuffer: list[bytes]
 
     def write(self, data: bytes) -> None: ...
-
-    def doWrite(self) -> object: ...
 
     def loseConnection(self) -> None: ...
 
@@ -165,7 +165,8 @@ class UpperLayerProtocol(Protocol):
     # -- what an Association needs (`Carrier`)
 
     def send_pdus(self, data: bytes) -> None:
-        if self._upper_layer.state in (State.STA6, State.STA8):
+        state = self._upper_layer.state
+        if state is State.STA6 or state is State.STA8:
             self._apply(self._upper_layer.send_data(data))
 
     def wait_until_writable(self) -> Deferred[None] | None:
@@ -290,11 +291,22 @@ class UpperLayerProtocol(Protocol):
 
     def _flush_output(self) -> None:
         data = self._upper_layer.data_to_send()
+        if data and self._wire is not None:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        """Send at once what the socket takes, unless something waits already; the transport has the rest."""
         wire = self._wire
-        if data and wire is not None:
-            wire.write(data)
-            if self._socket is not None and not self._is_closing:
-                wire.doWrite()  # at once: saves a turn of the reactor for each response
+        assert wire is not None
+        if self._socket is not None and not (self._is_closing or wire.dataBuffer or wire._tempDataBuffer):
+            try:
+                sent = self._socket.send(data)
+            except OSError:  # it is full, or gone: the transport finds out which
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        wire.write(data)
 
     def _message_refused(self, error: DIMSEProtocolError) -> None:
         association = self.association

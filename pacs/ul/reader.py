@@ -36,9 +36,12 @@ from pacs.ul.pdu import (
 
 PDV_HEADER_BYTES: Final = 6  # 32-bit length, presentation context id, message control header
 _PDV_CONTROL_BYTES: Final = 2  # the part of the header that the length counts
+_PDV_LENGTH_BYTES: Final = 4
 
 _PDU_HEADER: Final = Struct(">BxL")
 _PDV_HEADER: Final = Struct(">LBB")
+_BOTH_HEADERS: Final = Struct(">BxLLBB")  # of a P-DATA-TF and of its first presentation data value
+_new_fragment: Final = tuple.__new__  # a third of what the class itself takes
 
 _DECODERS: Final[Mapping[int, Callable[[bytes], PDU]]] = {
     TYPE_ASSOCIATE_RQ: AAssociateRQ.decode,
@@ -98,7 +101,29 @@ class PDUReader:
             elif self._pdu_type:
                 position = self._read_body(view, position, end)
             else:
-                position = self._read_pdu_header(view, position, end)
+                after = 0 if self._head else self._read_usual_pdu(view, position, end, indications)
+                position = after or self._read_pdu_header(view, position, end)
+
+    def _read_usual_pdu(self, view: memoryview, position: int, end: int, indications: list[Indication]) -> int:
+        """Take a P-DATA-TF of one presentation data value that has come whole; give the position behind it, else 0."""
+        if end - position < _BOTH_HEADERS.size:
+            return 0
+        pdu_type, length, value_length, context_id, control = _BOTH_HEADERS.unpack_from(view, position)
+        after: int = position + PDU_HEADER_BYTES + length
+        if (
+            pdu_type != TYPE_DATA_TF
+            or length != value_length + _PDV_LENGTH_BYTES
+            or value_length < _PDV_CONTROL_BYTES
+            or length > self._limits.max_pdu_length
+            or after > end
+        ):
+            return 0
+        if self._sink.data_tf_begins():
+            value = view[position + _BOTH_HEADERS.size : after]
+            indications.append(
+                _new_fragment(DataFragment, (context_id, control & 1 == 1, control & 2 == 2, value))
+            )
+        return after
 
     def _header(self, view: memoryview, position: int, end: int) -> tuple[bytes | memoryview | None, int]:
         """Give the 6 bytes of a header and the position behind them, or None when some are still to come."""

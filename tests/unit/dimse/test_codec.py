@@ -18,6 +18,7 @@ from pynetdicom.dsutils import decode
 
 from pacs.dimse import (
     CCancelRQ,
+    CEchoRQ,
     CFindRSP,
     Command,
     CStoreRQ,
@@ -107,6 +108,32 @@ def test_what_is_no_command_is_refused(data: bytes) -> None:
 def test_garbage_is_refused_or_read_and_nothing_else(data: bytes) -> None:
     with suppress(DIMSEProtocolError):
         decode_command(data)
+
+
+@given(
+    encoded=st.sampled_from(
+        [
+            encode_command(a_request()),
+            encode_command(CEchoRQ(message_id=300, affected_sop_class_uid="1.2.840.10008.1.1")),
+        ]
+    ),
+    changes=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=3),
+    cut=st.integers(0, 20),
+)
+def test_the_short_ways_read_what_the_table_reads(encoded: bytes, changes: list[tuple[int, int]], cut: int) -> None:
+    changed = bytearray(encoded)
+    for place, value in changes:
+        changed[place % len(changed)] = value
+    data = bytes(changed[: len(changed) - cut])
+    try:
+        by_table: Command | None = decode_elements(read_elements(data))
+    except DIMSEProtocolError:
+        by_table = None
+    try:
+        read: Command | None = decode_command(data)
+    except DIMSEProtocolError:
+        read = None
+    assert read == by_table
 
 
 @given(length=st.integers(0, 100), data_set=st.binary(max_size=2000))
