@@ -29,6 +29,7 @@ from pacs.archive.errors import IndexTooNew
 from pacs.archive.interfaces import DuplicatePolicy, NamingScheme
 from pacs.archive.reindex import reconcile
 from pacs.archive.settings import ArchiveSettings
+from pacs.assembly.audit import AuditService, NetworkEntryService, make_audit_log
 from pacs.config import Configuration
 from pacs.control.lock import RootPathLock, RootPathLocked
 from pacs.control.server import ControlServer, Progress
@@ -44,6 +45,7 @@ from pacs.net.registry import AssociationRegistry
 from pacs.net.settings import AcceptorSettings, AssociationSettings
 from pacs.ordered_service import OrderedMultiService
 from pacs.security.access import Principal, Role
+from pacs.security.audit import AuditKeyError
 from pacs.services.query import QueryService
 from pacs.services.statuses import archive_failure
 from pacs.services.storage import StorageService
@@ -207,7 +209,7 @@ class Server(OrderedMultiService):
         if self._is_stopping and failure.check(CancelledError):
             return
         self._exit_status = 1
-        if failure.check(CannotListenError, IndexTooNew, OSError):
+        if failure.check(CannotListenError, IndexTooNew, AuditKeyError, OSError):
             self.log.critical("the server can't start: {reason}", reason=failure.getErrorMessage())
         else:
             self.log.failure("the server can't start", failure)
@@ -320,6 +322,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         subscriber.subscribe(bus)
     metrics = Metrics()
     health = HealthRegister(bus=bus, metrics=metrics)
+    audit, gate = make_audit_log(configuration, health=health, reactor=reactor)
     archive = Archive(
         settings=archive_settings(configuration), reactor=reactor, bus=bus, metrics=metrics, health=health
     )
@@ -333,19 +336,22 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
             ae_title=server.ae_title,
             identifier_bytes=server.limits.identifier_bytes,
         ),
-        StorageService(archive=archive),
+        StorageService(archive=archive, bus=bus),
     )
     dispatcher = ServiceDispatcher(services=services, translate=archive_failure, metrics=metrics, clock=reactor)
+    gate.guard(dispatcher)
 
     async def reindex(_: dict[str, Any], progress: Progress) -> dict[str, Any]:
         return await reconcile(archive, progress)
 
     whole = Server(configuration=configuration, lock=RootPathLock(root_path), reactor=reactor)
     for child in (
+        AuditService(audit=audit, health=health, bus=bus, reactor=reactor),
         ArchiveService(archive),
         ControlServer(root_path=root_path, commands={"reindex": reindex}, reactor=reactor),
         WatchdogService(LatenessWatchdog(clock=reactor, metrics=metrics, health=health)),
         _acceptor(configuration, dispatcher=dispatcher, bus=bus, metrics=metrics, reactor=reactor),
+        NetworkEntryService(audit),
     ):
         child.setServiceParent(whole)
     return whole

@@ -27,7 +27,6 @@ NOT_AVAILABLE: Final = (
     "access",
     "forget",
     "reidentify",
-    "audit",
     "conformance",
 )
 
@@ -62,6 +61,10 @@ class Call:
 
 
 def _common(command: click.Command) -> click.Command:
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _common(inner)
+        return command
     command.params += [
         click.Option(["--config", "-c"], type=click.Path(path_type=Path), help="The server's configuration file."),
         click.Option(["--json", "wants_json"], is_flag=True, help="Print JSON."),
@@ -91,9 +94,9 @@ def group() -> None:
 
 def main() -> None:
     """Run `pacsctl`."""
-    from pacs.commands import check_config, reindex
+    from pacs.commands import audit, check_config, reindex
 
-    for module in (check_config, reindex):
+    for module in (audit, check_config, reindex):
         group.add_command(_common(module.command))
     for name in NOT_AVAILABLE:
         group.add_command(_not_available(name))

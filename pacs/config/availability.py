@@ -26,8 +26,6 @@ NOT_AVAILABLE: Final = (
     "rest_api",
     "monitoring",
     "events",
-    "logging.audit_log_path",
-    "logging.audit_syslog",
 )
 """Keys, and whole sections, that a later version brings."""
 
@@ -37,7 +35,6 @@ MAY_BE_SWITCHED_OFF: Final = frozenset(("security.access_control.enabled", "rest
 NOT_IN_FORCE: Final = (
     ("security.access_control.enabled", "access control is not available yet: every peer may do everything"),
     ("rest_api.enabled", "the HTTP interface is not available yet: nothing listens on rest_api.port"),
-    ("logging.audit_log_path", "the audit log is not available yet: nothing is written to it"),
     ("server.remote_nodes", "sending to remote nodes is not available yet"),
 )
 """Built-in defaults that promise what is not there yet."""

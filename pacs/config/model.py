@@ -279,11 +279,15 @@ class Events(Section):
 
 
 class AuditSyslog(Section):
-    """Where audit records are sent."""
+    """Where audit records are sent (RFC 5424 over UDP or TLS; PS3.15 A.6, A.7)."""
 
     host: str
     port: Port
     transport: Literal["udp", "tls"] = "udp"
+    ca_certificate: str | None = None
+    certificate: str | None = None
+    private_key: str | None = None
+    spool_bytes: int = Field(default=256 << 20, ge=1 << 16, le=1 << 40)
 
 
 class Logging(Section):
@@ -292,7 +296,20 @@ class Logging(Section):
     level: Literal["debug", "info", "warn", "error"] = Field(default="info", description="debug | info | warn | error")
     format: Literal["text", "json"] = Field(default="text", description="text | json")
     audit_log_path: str = Field(default="./pacs_data/audit.log", description="the audit log")
-    audit_syslog: AuditSyslog | None = Field(default=None, description="{host, port, transport}")
+    audit_key_file: str | None = Field(
+        default=None, description="key that seals the audit log; default <root_path>/audit.key; elsewhere is better"
+    )
+    audit_rotate_bytes: int = Field(
+        default=256 << 20, ge=1 << 20, le=1 << 40, description="a longer audit log is put aside and a new one begun"
+    )
+    audit_reserve_bytes: int = Field(
+        default=64 << 20, ge=0, le=1 << 40, description="disk space kept for the audit log when the disk is full"
+    )
+    audit_syslog: AuditSyslog | None = Field(
+        default=None,
+        description="{host, port, transport: udp|tls}; for tls: ca_certificate (null: server.tls.ca_certificate),"
+        " certificate and private_key (to authenticate us), spool_bytes (sent later while the collector is away)",
+    )
 
 
 class Configuration(Section):

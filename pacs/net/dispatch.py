@@ -12,7 +12,8 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from pacs.dimse import Command, DIMSEError, Response, Status
+from pacs.dimse import CFindRQ, Command, CStoreRQ, DIMSEError, Response, Status
+from pacs.monitoring.logs import RateLimited
 from pacs.monitoring.metrics import Metrics
 from pacs.net.association import Association, AssociationClosed
 from pacs.net.source import DataSetSource
@@ -28,6 +29,9 @@ FailureTranslator = Callable[[Exception], DIMSEError | None]
 """Gives the status that an exception of a lower room means, or None when it does not know it."""
 
 ERROR_COMMENT_CHARACTERS: Final = 64
+
+_OUT_OF_RESOURCES_APPLIES: Final = frozenset({CStoreRQ, CFindRQ})
+"""Requests whose service class has the status A700 (PS3.4 B.2.3, C.4.1.1.4)."""
 
 
 class Service(Protocol):
@@ -65,6 +69,8 @@ class ServiceDispatcher:
         self._metrics = metrics
         self._clock = clock
         self._service_of: dict[str, Service] = {}
+        self._suspended_because = ""
+        self._refusals = RateLimited(clock=clock)
         self._immediate: dict[type[Command], tuple[Service, ImmediateHandler]] = {
             message: (service, handler)
             for service in services
@@ -79,6 +85,14 @@ class ServiceDispatcher:
             if support is not None:
                 return support
         return None
+
+    def suspend(self, why: str) -> None:
+        """Refuse every request that touches patient data; those that are answered at once (C-ECHO) go on."""
+        self._suspended_because = why
+
+    def resume(self) -> None:
+        """Serve again."""
+        self._suspended_because = ""
 
     def answer_at_once(self, association: Association, context: AcceptedContext, request: Command) -> Response | None:
         """Serve a request that needs nothing to wait for; give None for any other."""
@@ -115,6 +129,10 @@ class ServiceDispatcher:
         return response
 
     def _handler(self, context: AcceptedContext, request: Command) -> Handler:
+        if self._suspended_because:
+            has_status = type(request) in _OUT_OF_RESOURCES_APPLIES
+            status = Status.OUT_OF_RESOURCES if has_status else Status.PROCESSING_FAILURE
+            raise DIMSEError(status, self._suspended_because)
         service = self._service_for(context.abstract_syntax)
         handler = service.handlers.get(type(request)) if service is not None else None
         if handler is None:
@@ -140,7 +158,9 @@ class ServiceDispatcher:
             )
             refusal = DIMSEError(Status.PROCESSING_FAILURE, "internal error, see the server's log")
         else:
-            self.log.warn(
+            self._refusals.warn(
+                self.log,
+                f"{association.peer_address} {request.operation} {refusal.status} {refusal.comment}",
                 "{operation} of {calling_ae_title} is answered {status:04X}: {reason}",
                 operation=request.operation,
                 calling_ae_title=association.calling_ae_title,

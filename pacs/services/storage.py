@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pacs.archive.archive import Archive
+from pacs.archive.errors import IdentityConflict
 from pacs.archive.interfaces import InstanceHeader
 from pacs.dataset.transfer_syntaxes import keeps_pixels
 from pacs.dimse import Command, CStoreRQ, DIMSEError, Response, Status
+from pacs.events import EventBus, IntegrityAlarm
 from pacs.net.association import Association
 from pacs.net.dispatch import Handler
 from pacs.net.source import DataSetSource
@@ -25,8 +27,9 @@ class StorageService:
 
     _support = AbstractSyntaxSupport(accepts_transfer_syntax=keeps_pixels)
 
-    def __init__(self, *, archive: Archive) -> None:
+    def __init__(self, *, archive: Archive, bus: EventBus) -> None:
         self._archive = archive
+        self._bus = bus
         self.handlers: Mapping[type[Command], Handler] = {CStoreRQ: self.c_store}
 
     def support(self, abstract_syntax: str) -> AbstractSyntaxSupport | None:
@@ -44,7 +47,21 @@ class StorageService:
         header = InstanceHeader(
             request.affected_sop_class_uid, request.affected_sop_instance_uid, context.transfer_syntax
         )
-        async with self._archive.receive(header, association.principal) as incoming:
-            await data_set.deliver_to(incoming)
-            await incoming.commit()
+        try:
+            async with self._archive.receive(header, association.principal) as incoming:
+                await data_set.deliver_to(incoming)
+                await incoming.commit()
+        except IdentityConflict as error:
+            self._alarm(association, request, error)
+            raise
         return request.stored()
+
+    def _alarm(self, association: Association, request: CStoreRQ, error: IdentityConflict) -> None:
+        self._bus.publish(
+            IntegrityAlarm(
+                description=error.comment,
+                subject=request.affected_sop_instance_uid,
+                calling_ae=association.calling_ae_title,
+                peer_address=association.peer_address,
+            )
+        )

@@ -120,9 +120,7 @@ class PDUReader:
             return 0
         if self._sink.data_tf_begins():
             value = view[position + _BOTH_HEADERS.size : after]
-            indications.append(
-                _new_fragment(DataFragment, (context_id, control & 1 == 1, control & 2 == 2, value))
-            )
+            indications.append(_new_fragment(DataFragment, (context_id, control & 1 == 1, control & 2 == 2, value)))
         return after
 
     def _header(self, view: memoryview, position: int, end: int) -> tuple[bytes | memoryview | None, int]:

@@ -1,0 +1,179 @@
+"""
+The audit log as the rest of the server sees it: one function for each thing that must be recorded.
+
+Every function returns at once and may be called from any thread; a thread of the log writes. Security alerts that
+repeat are recorded once a minute, with their number.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from pacs.security.audit.builders import Builder, Party
+from pacs.security.audit.codes import AlertKind, Outcome
+from pacs.security.audit.messages import AuditMessage
+from pacs.security.audit.records import Position
+from pacs.security.audit.writer import AuditSettings, AuditWriter
+
+REPEAT_INTERVAL_S: Final = 60.0
+REMEMBERED_ALERTS: Final = 10_000
+LOOK_INTERVAL_S: Final = 5.0
+CLOCK_STEP_S: Final = 2.0
+
+
+class AuditLog:
+    """
+    Records what happened.
+
+    Attributes:
+        is_recording: False while the log cannot be written; patient data must not be served then.
+        reason: why not, or what else is the matter.
+
+    Args:
+        changed: called in the reactor's thread when `is_recording` or `reason` changed.
+        written: called in the reactor's thread after records were written, with the end of the chain.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        *,
+        settings: AuditSettings,
+        builder: Builder,
+        reactor: Any,
+        changed: Callable[[bool, str], None],
+        written: Callable[[Position], None] = lambda _: None,
+        wall_clock_s: Callable[[], float] = time.time,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.build = builder
+        self.is_recording = True
+        self.reason = ""
+        self._reactor = reactor
+        self._changed_outside = changed
+        self._wall_clock_s = wall_clock_s
+        self._monotonic_s = monotonic_s
+        self._skew_s: float | None = None
+        self._lock = threading.Lock()
+        self._repeated: dict[tuple[AlertKind, str, str], tuple[float, int]] = {}
+        self._writer = AuditWriter(
+            settings=settings,
+            builder=builder,
+            changed=lambda is_recording, reason: reactor.callFromThread(self._changed, is_recording, reason),
+            written=lambda end: reactor.callFromThread(written, end),
+        )
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
+
+    def start(self) -> None:
+        """
+        Open the log; blocks for some milliseconds.
+
+        Raises:
+            AuditKeyError, OSError: it can't be opened.
+        """
+        self._writer.start()
+        self._looking.start(LOOK_INTERVAL_S, now=True)
+
+    def stop(self) -> None:
+        """Write what waits and close; blocks, so it is called in a thread."""
+        self._tell_repeated(float("inf"))
+        self._writer.stop()
+
+    def stop_looking(self) -> None:
+        """Stop what runs in the reactor's thread; before `stop`."""
+        if self._looking.running:
+            self._looking.stop()
+
+    def put(self, message: AuditMessage) -> None:
+        """Record a message."""
+        self._writer.put(message)
+
+    # -- what other rooms report themselves
+
+    def security_alert(
+        self,
+        kind: AlertKind,
+        description: str,
+        *,
+        user: str = "",
+        peer_address: str = "",
+        subject: str = "",
+        outcome: Outcome = Outcome.MINOR_FAILURE,
+    ) -> None:
+        """
+        Record that somebody must be told (PS3.15 A.5.3.11); the same of one peer once a minute.
+
+        Args:
+            description: what happened, without patient data.
+            user: AE title or name of who did it.
+            subject: what it was done to; the UID of an object, a path, an operation.
+        """
+        key = (kind, peer_address or user, f"{description}\0{subject}")
+        now_s = self._monotonic_s()
+        with self._lock:
+            seen = self._repeated.get(key)
+            if seen is not None:
+                self._repeated[key] = (seen[0], seen[1] + 1)
+                return
+            if len(self._repeated) < REMEMBERED_ALERTS:
+                self._repeated[key] = (now_s, 0)
+        party = Party(user, peer_address) if user or peer_address else None
+        self.put(self.build.security_alert(kind, description, outcome=outcome, party=party, subject=subject))
+
+    def user_authentication(
+        self, user: str, *, peer_address: str, is_success: bool, is_login: bool = True, description: str = ""
+    ) -> None:
+        """Record that a person or a program logged in or out, or failed to (PS3.15 A.5.3.12)."""
+        party = Party(user or "unknown", peer_address, is_user=True)
+        outcome = Outcome.SUCCESS if is_success else Outcome.MINOR_FAILURE
+        self.put(self.build.user_authentication(party, is_login=is_login, outcome=outcome, description=description))
+
+    def audit_log_used(self, user: str, *, peer_address: str = "") -> None:
+        """Record that somebody reads this log (PS3.15 A.5.3.2)."""
+        uri = self.settings.log_path.absolute().as_uri()
+        self.put(self.build.audit_log_used(Party(user, peer_address, is_user=True), uri))
+
+    # -- within
+
+    def _look(self) -> None:
+        self._tell_repeated(self._monotonic_s() - REPEAT_INTERVAL_S)
+        skew_s = self._wall_clock_s() - self._monotonic_s()
+        before_s, self._skew_s = self._skew_s, skew_s
+        if before_s is not None and abs(skew_s - before_s) > CLOCK_STEP_S:
+            self.security_alert(
+                AlertKind.SOFTWARE_CONFIGURATION,
+                f"the clock was set by {skew_s - before_s:+.0f} s",
+                outcome=Outcome.SUCCESS,
+            )
+
+    def _tell_repeated(self, before_s: float) -> None:
+        """Say how often an alert was repeated, and forget it."""
+        with self._lock:
+            over = [(key, count) for key, (first_s, count) in self._repeated.items() if first_s <= before_s]
+            for key, _ in over:
+                del self._repeated[key]
+        for (kind, who, what), count in over:
+            description, _, subject = what.partition("\0")
+            if count:
+                message = self.build.security_alert(
+                    kind,
+                    f"{description} ({count} more of the same)",
+                    outcome=Outcome.MINOR_FAILURE,
+                    party=Party("", who) if who else None,
+                    subject=subject,
+                )
+                self.put(message)
+
+    def _changed(self, is_recording: bool, reason: str) -> None:
+        self.is_recording = is_recording
+        self.reason = reason
+        self._changed_outside(is_recording, reason)

@@ -1,0 +1,138 @@
+"""
+From the server's events to the audit log.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twisted.internet.task import LoopingCall
+
+from pacs.events import (
+    AccessDenied,
+    AssociationClosed,
+    AssociationOpened,
+    AssociationRejected,
+    ConnectionAborted,
+    EventBus,
+    ImageReceived,
+    InstanceDeleted,
+    InstancesAccessed,
+    IntegrityAlarm,
+    QueryExecuted,
+    RetrieveCompleted,
+    RetrieveStarted,
+    StudyInstances,
+)
+from pacs.security.audit.builders import Party
+from pacs.security.audit.codes import AlertKind, Outcome
+from pacs.security.audit.log import AuditLog
+from pacs.security.audit.transfers import TransferGatherer
+
+LOOK_INTERVAL_S: Final = 1.0
+
+OUTCOMES: Final = {"success": Outcome.SUCCESS, "warning": Outcome.MINOR_FAILURE, "canceled": Outcome.MINOR_FAILURE}
+
+
+class AuditSubscriber:
+    """Listens to the events that PS3.15 A.5.3 wants recorded."""
+
+    def __init__(self, *, audit: AuditLog, bus: EventBus, reactor: Any) -> None:
+        self._audit = audit
+        self._bus = bus
+        self._transfers = TransferGatherer(builder=audit.build, put=audit.put)
+        self._looking = LoopingCall(self._transfers.write_due)
+        self._looking.clock = reactor
+
+    def start(self) -> None:
+        """Subscribe."""
+        bus, transfers = self._bus, self._transfers
+        bus.subscribe(ImageReceived, transfers.received)
+        bus.subscribe(AssociationOpened, transfers.association_opened)
+        bus.subscribe(AssociationClosed, transfers.association_closed)
+        bus.subscribe(AssociationRejected, self._rejected)
+        bus.subscribe(ConnectionAborted, self._aborted)
+        bus.subscribe(AccessDenied, self._denied)
+        bus.subscribe(IntegrityAlarm, self._alarmed)
+        bus.subscribe(QueryExecuted, self._queried)
+        bus.subscribe(RetrieveStarted, self._retrieve_started)
+        bus.subscribe(RetrieveCompleted, self._retrieve_completed)
+        bus.subscribe(InstanceDeleted, self._deleted)
+        bus.subscribe(InstancesAccessed, self._accessed)
+        self._looking.start(LOOK_INTERVAL_S, now=False)
+
+    def stop(self) -> None:
+        """Record what is still gathered."""
+        if self._looking.running:
+            self._looking.stop()
+        self._transfers.write_all()
+
+    def _rejected(self, event: AssociationRejected) -> None:
+        if not event.is_transient:
+            self._audit.security_alert(
+                AlertKind.NODE_AUTHENTICATION,
+                f"association rejected: {event.reason}",
+                user=event.calling_ae,
+                peer_address=event.peer_address,
+            )
+
+    def _aborted(self, event: ConnectionAborted) -> None:
+        self._audit.security_alert(
+            AlertKind.NODE_AUTHENTICATION,
+            "connection aborted: it does not speak DICOM",
+            peer_address=event.peer_address,
+        )
+
+    def _denied(self, event: AccessDenied) -> None:
+        self._audit.security_alert(
+            AlertKind.RESTRICTED_FUNCTION,
+            f"{event.operation} denied: {event.reason}",
+            user=event.calling_ae,
+            peer_address=event.peer_address,
+        )
+
+    def _alarmed(self, event: IntegrityAlarm) -> None:
+        self._audit.security_alert(
+            AlertKind.OBJECT_SECURITY_ATTRIBUTES_CHANGED,
+            event.description,
+            user=event.calling_ae,
+            peer_address=event.peer_address,
+            subject=event.subject,
+            outcome=Outcome.SERIOUS_FAILURE,
+        )
+
+    def _queried(self, event: QueryExecuted) -> None:
+        message = self._audit.build.query(
+            Party(event.calling_ae, event.peer_address),
+            sop_class_uid=event.sop_class_uid,
+            transfer_syntax_uid=event.transfer_syntax_uid,
+            identifier=event.identifier,
+            timestamp=event.timestamp,
+        )
+        self._audit.put(message)
+
+    def _retrieve_started(self, event: RetrieveStarted) -> None:
+        requestor = Party(event.calling_ae, event.peer_address)
+        destination = Party(event.destination_ae, event.destination_address)
+        for study in event.studies:
+            self._audit.put(self._audit.build.begin_transferring(requestor, destination, study))
+
+    def _retrieve_completed(self, event: RetrieveCompleted) -> None:
+        requestor = Party(event.calling_ae, event.peer_address)
+        destination = Party(event.destination_ae, event.destination_address)
+        outcome = OUTCOMES.get(event.outcome, Outcome.SERIOUS_FAILURE)
+        for study in event.studies:
+            self._audit.put(self._audit.build.sent(requestor, destination, study, outcome))
+
+    def _deleted(self, event: InstanceDeleted) -> None:
+        user = Party(event.user, event.peer_address, is_user=True)
+        study = StudyInstances(event.study_instance_uid, event.patient_id)
+        if event.level == "study":
+            self._audit.put(self._audit.build.study_deleted(user, study))
+        else:
+            self._audit.put(self._audit.build.instances_accessed("D", user, study))
+
+    def _accessed(self, event: InstancesAccessed) -> None:
+        user = Party(event.user, event.peer_address, is_user=True)
+        for study in event.studies:
+            self._audit.put(self._audit.build.instances_accessed(event.action, user, study))
