@@ -33,6 +33,7 @@ from pacs.dimse.messages import (
     Request,
     Response,
 )
+from pacs.dimse.pieces import PieceBuffer
 from pacs.dimse.status import IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, Status, is_pending
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "NGetRSP",
     "NSetRQ",
     "NSetRSP",
+    "PieceBuffer",
     "Request",
     "Response",
     "Status",

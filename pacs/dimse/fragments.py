@@ -19,9 +19,11 @@ UNLIMITED_PDU_LENGTH: Final = 1 << 20  # what we send to a peer that announced 0
 SMALLEST_PDU_LENGTH: Final = 64  # a peer that announces less can't be served otherwise
 _PDV_OVERHEAD: Final = 6  # length, presentation context id, message control header
 
-_HEADER: Final = Struct(">BxLLBB")
+PDV_HEADER: Final = Struct(">BxLLBB")  # PDU type and length, item length, context id, message control header
+PDV_LAST: Final = 2
+_HEADER: Final = PDV_HEADER
 _COMMAND: Final = 1
-_LAST: Final = 2
+_LAST: Final = PDV_LAST
 
 
 class Fragment(Protocol):
@@ -40,9 +42,10 @@ class Fragment(Protocol):
     def data(self) -> memoryview: ...
 
 
-def _fragment_bytes(max_pdu_length: int) -> int:
+def fragment_bytes(max_pdu_length: int) -> int:
+    """Give how much of a message fits into one PDU; an even number (PS3.8 9.3.5.1)."""
     length = max_pdu_length or UNLIMITED_PDU_LENGTH
-    return max(SMALLEST_PDU_LENGTH, min(length, UNLIMITED_PDU_LENGTH)) - _PDV_OVERHEAD
+    return max(SMALLEST_PDU_LENGTH, min(length, UNLIMITED_PDU_LENGTH)) - _PDV_OVERHEAD & ~1
 
 
 def _pdus(context_id: int, data: bytes | memoryview, size: int, control: int, is_last: bool) -> Iterator[bytes]:
@@ -67,7 +70,7 @@ def encode_message(context_id: int, command: Command, data_set: bytes | None, ma
         data_set: encoded in the context's transfer syntax; None when the command says that none follows.
         max_pdu_length: the peer's; 0 is unlimited.
     """
-    size = _fragment_bytes(max_pdu_length)
+    size = fragment_bytes(max_pdu_length)
     encoded = encode_command(command)
     length = len(encoded)
     if length <= size:
@@ -87,7 +90,7 @@ def encode_data_set_fragments(
     context_id: int, data: bytes | memoryview, max_pdu_length: int, *, is_last: bool
 ) -> Iterator[bytes]:
     """Give a part of a data set as P-DATA-TF PDUs, for one that is too large to be held."""
-    return _pdus(context_id, data, _fragment_bytes(max_pdu_length), 0, is_last)
+    return _pdus(context_id, data, fragment_bytes(max_pdu_length), 0, is_last)
 
 
 class MessageReader:
