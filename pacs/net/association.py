@@ -8,7 +8,7 @@ hands each request to the dispatcher; it does not know the transport, which `pac
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
@@ -21,6 +21,7 @@ from pacs.dimse import (
     Command,
     DIMSEProtocolError,
     MessageReader,
+    Request,
     Response,
     encode_message,
 )
@@ -58,6 +59,16 @@ class Carrier(Protocol):
     def wait_until_writable(self) -> Deferred[None] | None:
         """Give None when more may be written at once."""
 
+    @property
+    def may_send(self) -> bool:
+        """Whether the Upper Layer's state allows data."""
+
+    def send_some(self, pieces: Sequence[memoryview]) -> int:
+        """Send what can be sent at once of encoded P-DATA-TF PDUs; give how many bytes."""
+
+    def wait_until_drained(self) -> Deferred[None] | None:
+        """Give None when `send_some` may be called again at once."""
+
 
 class Dispatcher(Protocol):
     """Whoever turns a request into its final response."""
@@ -67,12 +78,12 @@ class Dispatcher(Protocol):
 
     async def answer(
         self, association: Association, context: AcceptedContext, request: Command, data_set: DataSetSource | None
-    ) -> Response | None: ...
+    ) -> Response | Answer | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response to a request of ours, with its data set if it has one."""
+    """A response with its data set if it has one: to a request of ours, or from a service to a peer's."""
 
     command: Response
     data_set: bytes | None
@@ -144,6 +155,47 @@ class Association:
         waiting = self._carrier.wait_until_writable()
         if waiting is not None:
             await waiting
+
+    async def send_in_place(self, *pieces: bytes | memoryview) -> None:
+        """
+        Send encoded PDUs, as fast as the peer takes them, without a copy of them where that is possible.
+
+        Nothing else may be sent by the association meanwhile. The memory is the caller's again when this has returned.
+
+        Raises:
+            AssociationClosed: it is gone.
+        """
+        left = [memoryview(piece) for piece in pieces]
+        carrier = self._carrier
+        while left:
+            if not self.is_open or not carrier.may_send:
+                raise AssociationClosed
+            sent = carrier.send_some(left)
+            while left and sent >= len(left[0]):
+                sent -= len(left.pop(0))
+            if left:
+                left[0] = left[0][sent:]
+                waiting = carrier.wait_until_drained()
+                if waiting is not None:
+                    await waiting
+
+    def expect_answer(self, request: Request) -> Deferred[Answer]:
+        """
+        Expect the answer to a request that `send_in_place` sends.
+
+        Returns:
+            fires with the final response; fails with `AssociationClosed`.
+        """
+        answered: Deferred[Answer] = Deferred()
+        if self.is_open:
+            self._requests[request.message_id] = answered
+        else:
+            answered.errback(Failure(AssociationClosed()))
+        return answered
+
+    def abort(self) -> None:
+        """Abort it, as its user (PS3.8 7.3)."""
+        self._carrier.abort(0, 0)
 
     def is_canceled(self, message_id: int) -> bool:
         """Whether the peer asked to cancel the request (C-CANCEL-RQ, PS3.7 9.3.2.3)."""
@@ -289,7 +341,10 @@ class Association:
         if source is not None:
             await source.drain()
         if response is not None and self.is_open:
-            self._carrier.send_pdus(encode_message(context.id, response, None, self.max_send_pdu_length))
+            answer = response if isinstance(response, Answer) else Answer(response, None)
+            self._carrier.send_pdus(
+                encode_message(context.id, answer.command, answer.data_set, self.max_send_pdu_length)
+            )
 
     def _serving_failed(self, failure: Failure) -> None:
         if failure.check(CancelledError, AssociationClosed):

@@ -15,12 +15,15 @@ from twisted.logger import Logger
 from pacs.dimse import CFindRQ, Command, CStoreRQ, DIMSEError, Response, Status
 from pacs.monitoring.logs import RateLimited
 from pacs.monitoring.metrics import Metrics
-from pacs.net.association import Association, AssociationClosed
+from pacs.net.association import Answer, Association, AssociationClosed
 from pacs.net.source import DataSetSource
 from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 
-Handler = Callable[[Association, AcceptedContext, Any, DataSetSource | None], Awaitable[Response | None]]
-"""Gives the final response, or None when it has sent it itself; raises DIMSEError for a failure."""
+Handler = Callable[[Association, AcceptedContext, Any, DataSetSource | None], Awaitable[Response | Answer | None]]
+"""
+Gives the final response, with its data set if it has one, or None when it has sent it itself; raises DIMSEError for a
+failure.
+"""
 
 ImmediateHandler = Callable[[Association, AcceptedContext, Any], Response]
 """The same for a request without a data set that needs nothing to wait for."""
@@ -112,19 +115,21 @@ class ServiceDispatcher:
 
     async def answer(
         self, association: Association, context: AcceptedContext, request: Command, data_set: DataSetSource | None
-    ) -> Response | None:
+    ) -> Response | Answer | None:
         """Serve one request; give its final response, or None when the service has sent it."""
         at_once = self.answer_at_once(association, context, request)
         if at_once is not None:
             return at_once
         started_s = self._clock.seconds()
+        response: Response | Answer | None
         try:
             response = await self._handler(context, request)(association, context, request, data_set)
         except (CancelledError, AssociationClosed):
             raise
         except Exception as error:  # noqa: BLE001 - the border: every failure of a service becomes a status
             response = self._failed(association, request, error)
-        status = response.status if response is not None else Status.SUCCESS
+        command = response.command if isinstance(response, Answer) else response
+        status = command.status if command is not None else Status.SUCCESS
         self._metrics.dimse_request_served(request.operation, status, self._clock.seconds() - started_s)
         return response
 

@@ -8,7 +8,7 @@ transport is encrypted. What an association request or its answer means is its s
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, cast
 from typing import Protocol as TypingProtocol
 
@@ -38,6 +38,7 @@ from pacs.ul import (
 )
 
 BULK_READ_BYTES: Final = 1 << 20  # a read of 1 MB costs half of the CPU time of 64 KB ones
+COPIED_BYTES: Final = 1 << 17  # what a transport that we can't write past of is given at a time
 ABORT_SOURCE_USER: Final = 0
 ABORT_SOURCE_PROVIDER: Final = 2
 REASON_NOT_SPECIFIED: Final = 0
@@ -49,6 +50,9 @@ class _Transport(TypingProtocol):
     bufferSize: int
     dataBuffer: bytes  # what waits to be written, of TCP alone, in two parts
     _tempDataBuffer: list[bytes]
+    producerPaused: bool  # of TCP alone: the producer is told when nothing waits any more
+
+    def startWriting(self) -> None: ...
 
     def write(self, data: bytes) -> None: ...
 
@@ -175,6 +179,32 @@ class UpperLayerProtocol(Protocol):
         waiter: Deferred[None] = Deferred()
         self._writable_waiters.append(waiter)
         return waiter
+
+    @property
+    def may_send(self) -> bool:
+        return self._wire is not None and self._upper_layer.state in (State.STA6, State.STA8)
+
+    def send_some(self, pieces: Sequence[memoryview]) -> int:
+        wire = self._wire
+        if wire is None:
+            return 0
+        if self._socket is None:
+            data = bytes(pieces[0][:COPIED_BYTES])
+            wire.write(data)
+            return len(data)
+        if wire.dataBuffer or wire._tempDataBuffer:
+            return 0
+        try:
+            return self._socket.sendmsg(pieces)
+        except OSError:  # it is full, or gone: the transport finds out which
+            return 0
+
+    def wait_until_drained(self) -> Deferred[None] | None:
+        if self._socket is not None and self._wire is not None:
+            self.pauseProducing()
+            self._wire.producerPaused = True
+            self._wire.startWriting()
+        return self.wait_until_writable()
 
     def hold(self) -> None:
         self._holds += 1

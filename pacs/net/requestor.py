@@ -1,21 +1,26 @@
 """
 Associations that we request: the SCU's side (PS3.8 section 7.1.1).
+
+The times of each are watched: for the connection (the endpoint's), for the answer to the association request
+(`association_timeout_s`), and for a peer that does not read, as for the associations of others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from pacs.dimse import CEchoRQ
 from pacs.net.association import Association, AssociationClosed
 from pacs.net.dispatch import ServiceDispatcher
 from pacs.net.protocol import UpperLayerProtocol
+from pacs.net.registry import CHECK_INTERVAL_S
 from pacs.net.settings import AssociationSettings
 from pacs.security.access import Principal
 from pacs.ul import (
@@ -26,6 +31,7 @@ from pacs.ul import (
     PresentationContextRQ,
     ReleaseConfirmation,
     Role,
+    State,
     UserInformation,
     read_accepted,
 )
@@ -66,9 +72,13 @@ class RequestorProtocol(UpperLayerProtocol):
         dispatcher: ServiceDispatcher | None,
         settings: AssociationSettings,
         clock: IReactorTime,
+        ended: Callable[[RequestorProtocol], None] = lambda _: None,
     ) -> None:
         super().__init__(role=Role.REQUESTOR, settings=settings, clock=clock)
         self._request = request
+        self._ended = ended
+        self._opened_s = clock.seconds()
+        self._close_reason = "closed the connection before it answered"
         self._principal = principal
         self._dispatcher = dispatcher
         self.when_established: Deferred[Association] | None = Deferred(lambda _: self.drop())
@@ -78,17 +88,31 @@ class RequestorProtocol(UpperLayerProtocol):
         self._on_indication[ReleaseConfirmation] = self._released
         self._upper_layer.associate(request)
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the transport is there."""
+        return self._wire is not None
+
     def release(self) -> Deferred[None]:
         """Release the association; fires when the transport is closed (PS3.8 7.2)."""
-        if self._wire is not None:
+        if self._wire is not None and self._upper_layer.state is State.STA6:
             self._apply(self._upper_layer.release())
         return self.when_closed
 
     def closed(self) -> None:
         waiting, self.when_established = self.when_established, None
         if waiting is not None and not waiting.called:
-            waiting.errback(Failure(AssociationClosed("the peer closed the connection before it answered")))
+            waiting.errback(Failure(AssociationClosed(self._close_reason)))
+        self._ended(self)
         self.when_closed.callback(None)
+
+    def check_times(self, now_s: float) -> None:
+        """Also drop a connection whose peer has not answered the association request."""
+        if self.association is None and now_s - self._opened_s > self._settings.association_timeout_s:
+            self._close_reason = "does not answer (association)"
+            self.drop()
+            return
+        super().check_times(now_s)
 
     def _confirmed(self, indication: AssociateConfirmation) -> None:
         accept = indication.response
@@ -118,6 +142,18 @@ class RequestorProtocol(UpperLayerProtocol):
         self._end_association()
 
 
+class _OneProtocol(Factory):
+    """Gives the one protocol that was made before the connection."""
+
+    noisy = False
+
+    def __init__(self, protocol: RequestorProtocol) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, _: object) -> RequestorProtocol:
+        return self._protocol
+
+
 class Requestor:
     """
     Opens associations as `calling_ae_title`.
@@ -140,6 +176,9 @@ class Requestor:
         self._settings = settings
         self._clock = clock
         self._dispatcher = dispatcher
+        self._connections: set[RequestorProtocol] = set()
+        self._watch = LoopingCall(self._check_times)
+        self._watch.clock = clock
 
     async def associate(
         self,
@@ -171,11 +210,29 @@ class Requestor:
             dispatcher=self._dispatcher,
             settings=self._settings,
             clock=self._clock,
+            ended=self._forget,
         )
         established = protocol.when_established
         assert established is not None
-        await endpoint.connect(Factory.forProtocol(lambda: protocol))
+        await endpoint.connect(_OneProtocol(protocol))
+        if protocol.is_connected:
+            self._remember(protocol)
         return protocol, await established
+
+    def _remember(self, protocol: RequestorProtocol) -> None:
+        self._connections.add(protocol)
+        if not self._watch.running:
+            self._watch.start(CHECK_INTERVAL_S, now=False)
+
+    def _forget(self, protocol: RequestorProtocol) -> None:
+        self._connections.discard(protocol)
+        if not self._connections and self._watch.running:
+            self._watch.stop()
+
+    def _check_times(self) -> None:
+        now_s = self._clock.seconds()
+        for connection in tuple(self._connections):
+            connection.check_times(now_s)
 
     async def verify(self, endpoint: IStreamClientEndpoint, *, called_ae_title: str, principal: Principal) -> int:
         """

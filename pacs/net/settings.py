@@ -14,6 +14,7 @@ class AssociationSettings:
 
     Attributes:
         artim_timeout_s: PS3.8 9.1.5; one timer, a byte does not restart it.
+        association_timeout_s: for the answer to an association request of ours.
         idle_timeout_s: without a message for so long the association is aborted.
         fragment_timeout_s: the same between the fragments of one message, and for a peer that does not read.
         command_set_bytes: the longest command set.
@@ -22,6 +23,7 @@ class AssociationSettings:
     """
 
     artim_timeout_s: float = 30.0
+    association_timeout_s: float = 30.0
     idle_timeout_s: float = 300.0
     fragment_timeout_s: float = 60.0
     unread_timeout_s: float = 60.0
