@@ -4,6 +4,7 @@ The archive: where objects come in, are found, and are read. One archive, whatev
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import Select
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThread
+from twisted.internet.threads import deferToThread, deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -21,16 +22,19 @@ from pacs.archive.batch import CommittedObject
 from pacs.archive.candidate import Candidate
 from pacs.archive.commit import CommitThread, Job
 from pacs.archive.derive import Derivable, Derived, DeriveThread
-from pacs.archive.errors import ArchiveClosed
+from pacs.archive.errors import ArchiveClosed, ObjectGone, StorageFailed
 from pacs.archive.incoming import Incoming
 from pacs.archive.index.database import connect_writer, migrate
 from pacs.archive.index.readers import IndexReaders, Row
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import InstanceHeader, Outcome, Stored
 from pacs.archive.objects.files import FileStore
+from pacs.archive.query import Condition
 from pacs.archive.recovery import CLEAN_STOP, Sweep, check_tail
+from pacs.archive.retrieval import ObjectCursor, Selection, StoredObject, select_in_thread
 from pacs.archive.settings import ArchiveSettings
 from pacs.archive.space import SpaceGuard
+from pacs.dataset.file import DataSetFile
 from pacs.events import EventBus, ImageReceived
 from pacs.monitoring.health import Health, HealthRegister
 from pacs.monitoring.metrics import Metrics
@@ -240,6 +244,46 @@ class Archive:
     def pages(self, statement: Select[Any]) -> AsyncIterator[list[Row]]:
         """Give the rows of a query's statement, page by page, all of one moment."""
         return self._readers.pages(statement)
+
+    async def select(self, conditions: tuple[Condition, ...]) -> Selection:
+        """Find the objects for which all conditions hold."""
+        return await self._readers.run(lambda connection: select_in_thread(connection, conditions))
+
+    def objects(self, selection: Selection) -> ObjectCursor:
+        """Go through the objects of a selection."""
+        return ObjectCursor(selection, run=self._readers.run)
+
+    async def open(self, stored: StoredObject) -> DataSetFile:
+        """
+        Open an object; whoever gets it closes it.
+
+        Raises:
+            ObjectGone, StorageFailed.
+        """
+        return await self.in_thread(self.open_in_thread, stored)
+
+    def open_in_thread(self, stored: StoredObject) -> DataSetFile:
+        """The same, for whoever is in a thread already."""
+        if not stored.path:
+            raise ObjectGone("the object has been replaced or deleted")
+        try:
+            descriptor = self.store.open_object(stored.path)
+        except FileNotFoundError:
+            raise ObjectGone("the object has been replaced or deleted") from None
+        except OSError as error:
+            raise StorageFailed(f"the object can't be opened: {error.strerror}") from error
+        file = DataSetFile(
+            descriptor, stored.data_set_offset, stored.size_bytes - stored.data_set_offset, stored.transfer_syntax_uid
+        )
+        if os.fstat(descriptor).st_size != stored.size_bytes:
+            file.close()
+            raise StorageFailed("the object's file has not the length that it should have")
+        return file
+
+    async def in_thread(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run a function that reads objects in the pool for it."""
+        result: T = await deferToThreadPool(self._reactor, self._pool, function, *arguments)
+        return result
 
     def write_index(self, job: Job) -> Deferred[None]:
         """Have the commit thread run a function with the index's writer."""

@@ -64,5 +64,9 @@ class IdentityConflict(ArchiveError):
     """The instance is kept already, under another patient or study."""
 
 
+class ObjectGone(ArchiveError):
+    """The object has been replaced or deleted since it was found."""
+
+
 class IndexTooNew(Exception):
     """The index was written by a newer version; this one must not touch it."""

@@ -199,3 +199,9 @@ def keeps_pixels(uid: str) -> bool:
     """Whether objects in this transfer syntax can be stored as sent; an unknown one can't be read, so it is not."""
     syntax = TRANSFER_SYNTAXES.get(uid)
     return syntax is not None and syntax.keeps_pixels
+
+
+def is_deflated(uid: str) -> bool:
+    """Whether data sets in this transfer syntax are compressed as a whole (PS3.5 A.5)."""
+    syntax = TRANSFER_SYNTAXES.get(uid)
+    return syntax is not None and syntax.is_deflated

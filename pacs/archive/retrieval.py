@@ -1,0 +1,171 @@
+"""
+Which objects a retrieval is about: counted and sorted at once, looked up page by page while they are sent.
+
+A selection of 100,000 objects is two arrays of numbers; the rows with their paths are read as they are needed, and an
+object that was replaced or deleted since is noticed then.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from array import array
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pacs.archive.attributes import Level
+from pacs.archive.index.schema import INSTANCES, PATIENTS, STUDIES
+from pacs.archive.index.search import select_for
+from pacs.archive.index.sql import compile_select
+from pacs.archive.query import Condition, Query
+
+ROWS_AT_ONCE: Final = 2000
+PAGE_OBJECTS: Final = 200
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the objects of a selection are told apart by."""
+
+    study_instance_uid: str
+    patient_id: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """
+    One object to be read.
+
+    Attributes:
+        path: below the archive's root; empty when it is not there any more.
+        size_bytes: of its file.
+    """
+
+    kind: Kind
+    sop_instance_uid: str
+    path: str
+    data_set_offset: int
+    size_bytes: int
+
+    @property
+    def sop_class_uid(self) -> str:
+        """Of its data set."""
+        return self.kind.sop_class_uid
+
+    @property
+    def transfer_syntax_uid(self) -> str:
+        """It is stored in."""
+        return self.kind.transfer_syntax_uid
+
+
+class Selection:
+    """
+    The objects that match, in the order of their arrival.
+
+    Attributes:
+        kinds: all that occur.
+    """
+
+    def __init__(self, kinds: tuple[Kind, ...], keys: array[int], kind_of: array[int]) -> None:
+        self.kinds = kinds
+        self._keys = keys
+        self._kind_of = kind_of
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def count_by_kind(self) -> dict[Kind, int]:
+        """Give how many there are of each kind."""
+        return {self.kinds[index]: count for index, count in Counter(self._kind_of).items()}
+
+    def of_sop_classes(self, sop_classes: Collection[str]) -> Selection:
+        """Give the part whose SOP class is one of these."""
+        wanted = {index for index, kind in enumerate(self.kinds) if kind.sop_class_uid in sop_classes}
+        if len(wanted) == len(self.kinds):
+            return self
+        places = [place for place, index in enumerate(self._kind_of) if index in wanted]
+        return Selection(
+            self.kinds,
+            array("q", [self._keys[place] for place in places]),
+            array("L", [self._kind_of[place] for place in places]),
+        )
+
+    def page(self, start: int) -> list[tuple[int, Kind]]:
+        """Give the keys and kinds of some objects."""
+        end = start + PAGE_OBJECTS
+        return [
+            (key, self.kinds[index]) for key, index in zip(self._keys[start:end], self._kind_of[start:end], strict=True)
+        ]
+
+
+def select_in_thread(connection: sqlite3.Connection, conditions: tuple[Condition, ...]) -> Selection:
+    """Find the objects for which the conditions hold; of several copies of one the first."""
+    statement = select_for(Query(Level.IMAGE, conditions, ())).with_only_columns(
+        INSTANCES.c.pk,
+        STUDIES.c.study_instance_uid,
+        PATIENTS.c.patient_id,
+        INSTANCES.c.sop_class_uid,
+        INSTANCES.c.transfer_syntax_uid,
+    )
+    cursor = connection.execute(*compile_select(statement))
+    index_of: dict[tuple[str, ...], int] = {}
+    keys, kind_of = array("q"), array("L")
+    while rows := cursor.fetchmany(ROWS_AT_ONCE):
+        for key, *kind in rows:
+            keys.append(key)
+            kind_of.append(index_of.setdefault(tuple(kind), len(index_of)))
+    return Selection(tuple(Kind(*kind) for kind in index_of), keys, kind_of)
+
+
+Run = Callable[[Callable[[sqlite3.Connection], T]], Awaitable[T]]
+
+
+class ObjectCursor:
+    """
+    Goes through a selection.
+
+    Args:
+        run: runs a function with a snapshot of the index, in a thread.
+    """
+
+    def __init__(self, selection: Selection, *, run: Run[Any]) -> None:
+        self._selection = selection
+        self._run = run
+        self._next = 0
+        self._page: deque[StoredObject] = deque()
+
+    async def next(self) -> StoredObject | None:
+        """Give the next object, or None behind the last."""
+        if not self._page:
+            wanted = self._selection.page(self._next)
+            if not wanted:
+                return None
+            self._next += len(wanted)
+            self._page.extend(await self._run(lambda connection: _read_page(connection, wanted)))
+        return self._page.popleft()
+
+    def push_back(self, *objects: StoredObject) -> None:
+        """Take objects back that `next` has given: they are the next ones again."""
+        self._page.extendleft(reversed(objects))
+
+
+def _read_page(connection: sqlite3.Connection, wanted: list[tuple[int, Kind]]) -> list[StoredObject]:
+    marks = ", ".join("?" * len(wanted))
+    rows = connection.execute(
+        "SELECT pk, sop_instance_uid, path, data_set_offset, size_bytes, transfer_syntax_uid FROM instances"
+        f" WHERE pk IN ({marks})",
+        [key for key, _ in wanted],
+    )
+    found = {row[0]: row[1:] for row in rows}
+    return [_stored(kind, found.get(key)) for key, kind in wanted]
+
+
+def _stored(kind: Kind, row: tuple[Any, ...] | None) -> StoredObject:
+    if row is None or row[4] != kind.transfer_syntax_uid:
+        return StoredObject(kind, "" if row is None else row[0], "", 0, 0)
+    return StoredObject(kind, *row[:4])
