@@ -17,8 +17,9 @@ from typing import Any, ClassVar, Final
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.logger import ILogObserver, Logger
 from twisted.plugin import getPlugins
 from twisted.python.components import Componentized
@@ -41,15 +42,19 @@ from pacs.monitoring.logs import make_observer
 from pacs.monitoring.metrics import Metrics
 from pacs.net.acceptor import AcceptorFactory
 from pacs.net.dispatch import ServiceDispatcher
+from pacs.net.nodes import RemoteNode, RemoteNodes
 from pacs.net.registry import AssociationRegistry
+from pacs.net.requestor import Requestor
 from pacs.net.settings import AcceptorSettings, AssociationSettings
 from pacs.ordered_service import OrderedMultiService
 from pacs.security.access import Principal, Role
 from pacs.security.audit import AuditKeyError
 from pacs.services.query import QueryService
+from pacs.services.retrieve import RetrieveService
 from pacs.services.statuses import archive_failure
 from pacs.services.storage import StorageService
 from pacs.services.verification import VerificationService
+from pacs.tasks.send import NoTranscoder
 from pacs.ul import IMPLEMENTATION_CLASS_UID, AAssociateRQ, Implementation
 from pacs.version import IMPLEMENTATION_VERSION_NAME
 
@@ -272,6 +277,7 @@ def association_settings(configuration: Configuration) -> AssociationSettings:
     server = configuration.server
     return AssociationSettings(
         artim_timeout_s=server.artim_timeout_seconds,
+        association_timeout_s=server.limits.association_timeout_seconds,
         idle_timeout_s=server.idle_timeout_seconds,
         fragment_timeout_s=server.limits.fragment_timeout_seconds,
         unread_timeout_s=server.limits.unread_response_seconds,
@@ -313,6 +319,27 @@ def _acceptor(
     return AcceptorService(factory=factory, registry=registry, configuration=configuration, reactor=reactor)
 
 
+def _remote_nodes(configuration: Configuration, *, reactor: Any) -> RemoteNodes:
+    server = configuration.server
+    requestor = Requestor(
+        calling_ae_title=server.ae_title,
+        implementation=Implementation(IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME),
+        settings=association_settings(configuration),
+        clock=reactor,
+    )
+
+    def endpoint_for(node: RemoteNode) -> IStreamClientEndpoint:
+        return HostnameEndpoint(reactor, node.host, node.port, timeout=server.limits.connect_timeout_seconds)
+
+    return RemoteNodes(
+        nodes=[RemoteNode(node.ae_title, node.host, node.port, node.tls) for node in server.remote_nodes],
+        requestor=requestor,
+        endpoint_for=endpoint_for,
+        associations_per_node=server.limits.associations_per_remote_node,
+        clock=reactor,
+    )
+
+
 def make_service(configuration: Configuration, *, reactor: Any) -> IService:
     """Build the server; nothing is opened before it is started."""
     server = configuration.server
@@ -337,6 +364,16 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
             identifier_bytes=server.limits.identifier_bytes,
         ),
         StorageService(archive=archive, bus=bus),
+        RetrieveService(
+            archive=archive,
+            nodes=_remote_nodes(configuration, reactor=reactor),
+            transcoder=NoTranscoder(),
+            bus=bus,
+            metrics=metrics,
+            clock=reactor,
+            identifier_bytes=server.limits.identifier_bytes,
+            response_timeout_s=server.limits.response_timeout_seconds,
+        ),
     )
     dispatcher = ServiceDispatcher(services=services, translate=archive_failure, metrics=metrics, clock=reactor)
     gate.guard(dispatcher)

@@ -17,7 +17,6 @@ NOT_AVAILABLE: Final = (
     "server.limits.http_header_bytes",
     "server.limits.http_json_bytes",
     "server.limits.http_connections",
-    "server.remote_nodes",
     "storage.database.url",
     "storage.objects",
     "security.access_control",
@@ -35,7 +34,6 @@ MAY_BE_SWITCHED_OFF: Final = frozenset(("security.access_control.enabled", "rest
 NOT_IN_FORCE: Final = (
     ("security.access_control.enabled", "access control is not available yet: every peer may do everything"),
     ("rest_api.enabled", "the HTTP interface is not available yet: nothing listens on rest_api.port"),
-    ("server.remote_nodes", "sending to remote nodes is not available yet"),
 )
 """Built-in defaults that promise what is not there yet."""
 
@@ -60,6 +58,7 @@ def refused_keys(configuration: Configuration) -> list[str]:
         if not is_later or value == defaults[key] or (key in MAY_BE_SWITCHED_OFF and value is False):
             continue
         refused.append(key)
+    refused += [f"server.remote_nodes.{i}.tls" for i, node in enumerate(configuration.server.remote_nodes) if node.tls]
     return refused
 
 

@@ -79,6 +79,16 @@ class Limits(Section):
     associations_per_address: int = Field(default=50, ge=1, le=10_000, description="associations from one address")
     fragment_timeout_seconds: float = Field(default=60, gt=0, le=3600, description="between fragments of one message")
     unread_response_seconds: float = Field(default=60, gt=0, le=3600, description="for a peer that does not read")
+    connect_timeout_seconds: float = Field(default=10, gt=0, le=600, description="connecting to a remote node")
+    association_timeout_seconds: float = Field(
+        default=30, gt=0, le=600, description="for a remote node's answer to an association request"
+    )
+    response_timeout_seconds: float = Field(
+        default=60, gt=0, le=3600, description="for a receiver's answer to a C-STORE that it has whole"
+    )
+    associations_per_remote_node: int = Field(
+        default=4, ge=1, le=1000, description="with one remote node at once; who needs one more waits"
+    )
     tls_handshake_seconds: float = Field(default=10, gt=0, le=600, description="TLS handshake")
     http_header_bytes: int = Field(default=16384, ge=1024, le=1 << 20, description="headers of an HTTP request")
     http_json_bytes: int = Field(default=1 << 20, ge=1024, le=64 << 20, description="JSON body of an HTTP request")

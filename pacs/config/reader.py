@@ -94,7 +94,8 @@ def load_configuration(path: Path | None, environment: Mapping[str, str]) -> Loa
         _explain(error, reading)
         raise ConfigurationError(reading.faults) from None
     for key in refused_keys(configuration):
-        reading.fault(tuple(key.split(".")), "not available yet; remove it to use the default")
+        path_of_key = tuple(int(part) if part.isdigit() else part for part in key.split("."))
+        reading.fault(path_of_key, "not available yet; remove it to use the default")
     if reading.faults:
         raise ConfigurationError(reading.faults)
     return Loaded(configuration, path if exists else None, tuple(warnings(configuration)))

@@ -92,6 +92,9 @@ class Metrics:
             "pacs_ingest_batch_instances", "Objects of a group commit.", buckets=_BATCH_INSTANCES, registry=registry
         )
         self.query_results_total = Counter("pacs_query_results_total", "Matches given to queries.", registry=registry)
+        self.retrieved_instances_total = Counter(
+            "pacs_retrieved_instances_total", "Objects sent to whoever retrieved them.", registry=registry
+        )
         self.access_denied_total = Counter(
             "pacs_access_denied_total", "Requests beyond the caller's rights.", ["operation"], registry=registry
         )

@@ -25,7 +25,7 @@ from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 class StorageService:
     """Keeps the objects that peers send."""
 
-    _support = AbstractSyntaxSupport(accepts_transfer_syntax=keeps_pixels)
+    _support = AbstractSyntaxSupport(accepts_transfer_syntax=keeps_pixels, peer_may_be_scp=True)
 
     def __init__(self, *, archive: Archive, bus: EventBus) -> None:
         self._archive = archive
@@ -33,7 +33,7 @@ class StorageService:
         self.handlers: Mapping[type[Command], Handler] = {CStoreRQ: self.c_store}
 
     def support(self, abstract_syntax: str) -> AbstractSyntaxSupport | None:
-        """Support every storage SOP class, private ones as generic storage."""
+        """Support every storage SOP class, private ones as generic storage; whoever retrieves by C-GET is the SCP."""
         return self._support if is_storage_sop_class(abstract_syntax) else None
 
     async def c_store(
