@@ -296,6 +296,7 @@ def pynetdicom_scp(
     for sop_class in sop_classes:
         entity.add_supported_context(sop_class, transfer_syntax)
     server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    assert server is not None
     try:
         yield server
     finally:
