@@ -29,8 +29,9 @@ from pacs.archive.index.readers import IndexReaders, Row
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import InstanceHeader, Outcome, Stored
 from pacs.archive.objects.files import FileStore
+from pacs.archive.objects.journal import Journal
 from pacs.archive.query import Condition
-from pacs.archive.recovery import CLEAN_STOP, Sweep, check_tail
+from pacs.archive.recovery import CLEAN_STOP, Sweep, check_tail, replay_journal
 from pacs.archive.retrieval import ObjectCursor, Selection, StoredObject, select_in_thread
 from pacs.archive.settings import ArchiveSettings
 from pacs.archive.space import SpaceGuard
@@ -41,6 +42,7 @@ from pacs.monitoring.metrics import Metrics
 from pacs.security.access import Principal
 
 OBJECT_THREADS: Final = 8
+JOURNAL: Final = "journal"
 DERIVED_PK: Final = "derived_pk"
 
 T = TypeVar("T")
@@ -72,6 +74,7 @@ class Archive:
         self._space = SpaceGuard(
             root=settings.root_path, min_free_bytes=settings.min_free_bytes, clock=reactor, metrics=metrics
         )
+        self._journal = Journal(settings.root_path / JOURNAL, barrier=self.store.barrier)
         self._pool = ThreadPool(0, OBJECT_THREADS, name="objects")
         self._readers = IndexReaders(path=settings.index_path, gate=self._gate, reactor=reactor)
         self._commit: CommitThread | None = None
@@ -93,6 +96,7 @@ class Archive:
         self._commit = CommitThread(
             settings=self.settings,
             store=self.store,
+            journal=self._journal,
             writer=writer,
             gate=self._gate,
             reactor=self._reactor,
@@ -106,6 +110,7 @@ class Archive:
         )
         self._pool.start()
         self._readers.start()
+        self._journal.start()
         self._commit.start()
         self._derive.start()
         await self._readers.run(self._take_up_in_thread)
@@ -118,6 +123,8 @@ class Archive:
     async def stop(self) -> None:
         """Commit what waits, empty the index's log, close everything."""
         await deferToThread(self._close_in_thread)
+        if self._commit is not None:
+            self._commit.answer_last()
 
     def _open_in_thread(self) -> tuple[IndexWriter, bool]:
         self.settings.index_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -132,11 +139,15 @@ class Archive:
         if left:
             self.log.info("{count} unfinished objects of an earlier run are removed", count=left)
         was_clean = writer.state(CLEAN_STOP) != "no"
+        restored = replay_journal(self.settings, self.store, self._journal, writer)
+        if restored:
+            self.log.info("{count} objects of an earlier run are restored from the journal", count=restored)
         if not was_clean:
             check_tail(self.store, writer)
         writer.begin()
         writer.set_state(CLEAN_STOP, "no")
         writer.commit()
+        writer.checkpoint()  # a power cut must not bring the "yes" of the last stop back
         return writer, was_clean
 
     def _close_in_thread(self) -> None:
@@ -149,6 +160,7 @@ class Archive:
             if is_swept:
                 self._commit.run(lambda writer: writer.set_state(CLEAN_STOP, "yes"))
             self._commit.stop()
+        self._journal.close()
         if self._readers.is_started:
             self._readers.stop()
             self._pool.stop()
@@ -226,7 +238,7 @@ class Archive:
             settings=self.settings,
             store=self.store,
             admit=self._space.check,
-            submit=self._commit.submit,
+            commit=self._commit,
             reactor=self._reactor,
             pool=self._pool,
         )
@@ -306,10 +318,7 @@ class Archive:
                 Derivable(item.pk, item.path, candidate.data_set_offset, candidate.header.transfer_syntax_uid)
             )
         derive.add(derivable)
-        metrics.ingest_commit_seconds.observe(duration_s)
-        metrics.ingest_batch_instances.observe(len(stored))
-        metrics.stored_instances_total.inc(len(stored))
-        metrics.stored_bytes_total.inc(size_bytes)
+        metrics.batch_stored(len(stored), size_bytes, duration_s)
         metrics.archive_instances.inc(sum(item.outcome is not Outcome.REPLACED for item in stored))
         metrics.archive_bytes.inc(size_bytes - sum(i.replaced.size_bytes for i in stored if i.replaced is not None))
         if self._bus.has_subscribers(ImageReceived):

@@ -143,8 +143,8 @@ _PADDING: Final = "\0 "
 _US: Final = {True: Struct("<H"), False: Struct(">H")}
 _NAME_VRS: Final = frozenset(("PN",))
 _TEXT_VRS: Final = frozenset(("LO", "LT", "PN", "SH", "ST", "UT"))
-_VRS_OF: Final = {level: tuple(a.vr for a in attributes) for level, attributes in ATTRIBUTES_OF.items()}
-_TAGS_OF: Final = {level: tuple(a.tag for a in attributes) for level, attributes in ATTRIBUTES_OF.items()}
+_PATIENT_VRS, _STUDY_VRS, _SERIES_VRS, _IMAGE_VRS = (tuple(a.vr for a in ATTRIBUTES_OF[level]) for level in Level)
+_PATIENT_TAGS, _STUDY_TAGS, _SERIES_TAGS, _IMAGE_TAGS = (tuple(a.tag for a in ATTRIBUTES_OF[level]) for level in Level)
 REMEMBERED_TUPLES: Final = 1024
 
 
@@ -172,18 +172,20 @@ def index_values(scanned: ScannedDataSet, *, default_character_set: str | None =
     character_set = raw_character_set.decode("latin-1").strip(_PADDING) if raw_character_set else ""
     decoding = character_set or default_character_set or ""
     is_little_endian = scanned.is_little_endian
-    patient, study, series = (
-        _shared_values(level, tuple(map(get, _TAGS_OF[level])), decoding, is_little_endian) for level in _SHARED_LEVELS
+    return IndexValues(
+        _shared_values(_PATIENT_VRS, tuple(map(get, _PATIENT_TAGS)), decoding, is_little_endian),
+        _shared_values(_STUDY_VRS, tuple(map(get, _STUDY_TAGS)), decoding, is_little_endian),
+        _shared_values(_SERIES_VRS, tuple(map(get, _SERIES_TAGS)), decoding, is_little_endian),
+        _level_values(_IMAGE_VRS, tuple(map(get, _IMAGE_TAGS)), decoding, is_little_endian),
+        decoding,
     )
-    instance = _level_values(Level.IMAGE, tuple(map(get, _TAGS_OF[Level.IMAGE])), decoding, is_little_endian)
-    return IndexValues(patient, study, series, instance, decoding)
 
 
 def _level_values(
-    level: Level, raw_values: tuple[bytes | None, ...], character_set: str, is_little_endian: bool
+    vrs: tuple[str, ...], raw_values: tuple[bytes | None, ...], character_set: str, is_little_endian: bool
 ) -> tuple[str, ...]:
     found: list[str] = []
-    for raw, vr in zip(raw_values, _VRS_OF[level], strict=True):
+    for raw, vr in zip(raw_values, vrs, strict=True):
         if not raw:
             found.append("")
         elif vr == "US":
@@ -195,7 +197,6 @@ def _level_values(
     return tuple(found)
 
 
-_SHARED_LEVELS: Final = (Level.PATIENT, Level.STUDY, Level.SERIES)
 _shared_values = lru_cache(maxsize=REMEMBERED_TUPLES)(_level_values)
 """The same for what the objects of a series have in common, remembered."""
 

@@ -5,8 +5,8 @@ back. Nothing here is durable yet; that is the commit thread's business.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred
@@ -18,6 +18,7 @@ from pacs.archive.errors import ArchiveError, DataSetMismatch, DuplicateInstance
 from pacs.archive.index.writer import Existing, IndexWriter
 from pacs.archive.interfaces import DuplicatePolicy, Outcome, Stored
 from pacs.archive.objects.files import FileStore, same_content
+from pacs.archive.objects.journal import Pieces
 from pacs.archive.objects.naming import object_path
 from pacs.archive.settings import ArchiveSettings
 
@@ -48,17 +49,43 @@ class CommittedObject:
 
 
 class Batch:
-    """What one transaction does."""
+    """
+    What one transaction does.
+
+    Args:
+        retire_journal: called before an object goes that the journal may hold.
+    """
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, settings: ArchiveSettings, store: FileStore, writer: IndexWriter) -> None:
+    def __init__(
+        self,
+        settings: ArchiveSettings,
+        store: FileStore,
+        writer: IndexWriter,
+        *,
+        retire_journal: Callable[[], None],
+    ) -> None:
+        self._retire_journal = retire_journal
         self._settings = settings
         self._store = store
         self._writer = writer
         self.stored: list[CommittedObject] = []
         self.postponed: list[Candidate] = []
         self.answers: list[tuple[Deferred[Any], object]] = []
+
+    @property
+    def is_short(self) -> bool:
+        """All that was stored is new and in memory: the journal can hold it."""
+        stored = self.stored
+        return bool(stored) and all(item.candidate.pieces and item.outcome is Outcome.STORED for item in stored)
+
+    def journal_entries(self) -> list[tuple[str, int, int, Pieces]]:
+        """Give what the journal needs to restore them."""
+        return [
+            (item.path, item.candidate.received_at, item.candidate.size_bytes, item.candidate.pieces)
+            for item in self.stored
+        ]
 
     def place_all(self, candidates: list[Candidate]) -> None:
         """Place each candidate; one that fails harms no other."""
@@ -100,6 +127,7 @@ class Batch:
             outcome, version, replaced = self._resolve(existing)
         path = self._give_final_name(candidate, values, version)
         if replaced is not None:
+            self._retire_journal()
             self._writer.remove(replaced)
         copy_number = version if outcome is Outcome.RENAMED else 0
         pk = add_candidate(self._writer, candidate, values, path=path, copy_number=copy_number)
@@ -151,15 +179,14 @@ class Batch:
 
     def _write_short(self, candidate: Candidate) -> None:
         """Write an object that is still in memory, because the disk was slow."""
-        if candidate.pieces:
+        if not candidate.incoming_path:
             candidate.incoming_path = self._store.write_incoming(candidate.pieces)
-            candidate.pieces = []
 
     def _give_final_name(self, candidate: Candidate, values: IndexValues, version: int) -> str:
         if candidate.is_rebuilt:
             return candidate.incoming_path
         self._write_short(candidate)
-        received = datetime.fromtimestamp(candidate.received_at / 1e6, UTC)
+        received = candidate.received_at
         while True:
             path = object_path(
                 self._settings.naming_scheme,
@@ -167,7 +194,7 @@ class Batch:
                 series_instance_uid=values.series[_SERIES_UID],
                 sop_instance_uid=values.instance[_INSTANCE_UID],
                 study_date=values.study[_STUDY_DATE],
-                received_date=received.strftime("%Y%m%d"),
+                received_at=received,
                 version=version,
             )
             try:

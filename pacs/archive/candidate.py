@@ -26,8 +26,8 @@ class Candidate:
     An object that is whole and wants to be committed.
 
     Attributes:
-        pieces: of a short object that is still in memory, its file's head first; else empty.
-        incoming_path: of its file, below the archive's root; "" while it is in memory.
+        pieces: of a short object, which is in memory, its file's head first; else empty.
+        incoming_path: of its file, below the archive's root; "" while it is in memory alone.
         received_at: microseconds since 1970, UTC.
         is_rebuilt: its file has its final name already; only the index does not know it.
         answer: fires when it is durable.

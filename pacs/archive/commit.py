@@ -1,9 +1,14 @@
 """
-Group commit: one thread takes whatever waits as the next batch, writes its rows in one transaction, makes one
-barrier for files, names and the index's log, and then answers all at once.
+Group commit: one thread takes whatever waits as the next batch, writes its rows in one transaction, makes the batch
+durable by one sync, and then answers all at once.
 
-No timer: while one batch syncs, the next gathers. Nothing is acknowledged, and no reader sees a row, before the
-barrier has returned. When it fails, the batch is taken back and the archive refuses objects until a barrier succeeds.
+A short object that arrives alone on a disk that answers at once is committed where it is, in the reactor's thread:
+two switches of threads would take as long as the sync itself.
+
+No timer: while one batch syncs, the next gathers. A batch of new short objects goes into the journal, which is synced
+before the transaction is committed; any other needs a barrier for files, names and the index's log. Nothing is
+acknowledged, and no reader sees a row, before that has returned. When it fails, the batch is taken back and the archive
+refuses objects until a barrier succeeds.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -22,22 +27,31 @@ from twisted.python.failure import Failure
 from pacs.archive.batch import Batch, CommittedObject
 from pacs.archive.candidate import Candidate
 from pacs.archive.errors import ArchiveBusy, ArchiveClosed, StorageFailed
+from pacs.archive.inbox import Inbox
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import Stored
 from pacs.archive.objects.files import FileStore
+from pacs.archive.objects.journal import Journal
 from pacs.archive.settings import ArchiveSettings
 
 LARGEST_BATCH: Final = 512
 WAITING_OBJECTS: Final = 4096
 CHECKPOINT_LOG_BYTES: Final = 64 << 20
+BATCHES_BETWEEN_LOOKS: Final = 64
+FAST_S: Final = 0.002  # a disk whose commits take longer is left to the thread
+FAST_BATCHES: Final = 3  # in a row, before it counts as fast
 
 
 Job = Callable[[IndexWriter], None]
 """Something else that wants to write the index; it rides in the next batch."""
 
 
-class _Threads(Protocol):
-    def callFromThread(self, f: Callable[..., object], *args: object) -> object: ...
+_Job = tuple[Job, Deferred[None]]
+_Reply = Callable[[Sequence[tuple[Deferred[Any], object]]], None]
+
+
+def _nothing(writer: IndexWriter) -> None:
+    """Have the commit thread make an empty batch."""
 
 
 class CommitThread:
@@ -45,6 +59,7 @@ class CommitThread:
     The one writer of the index and of final names.
 
     Args:
+        journal: makes batches of short objects durable.
         gate: held from the transaction's commit until the barrier has returned; readers take it to begin a snapshot.
         committed: called in the commit thread with what a batch stored, after the barrier.
     """
@@ -56,35 +71,46 @@ class CommitThread:
         *,
         settings: ArchiveSettings,
         store: FileStore,
+        journal: Journal,
         writer: IndexWriter,
         gate: threading.Lock,
-        reactor: _Threads,
+        reactor: Any,
         committed: Callable[[Sequence[CommittedObject], float], None],
     ) -> None:
         self._settings = settings
         self._store = store
         self._writer = writer
         self._gate = gate
-        self._reactor = reactor
+        self._journal = journal
+        self._inbox: Inbox[Sequence[tuple[Deferred[Any], object]]] = Inbox(reactor=reactor, deliver=self._answer)
         self._committed = committed
-        self._queue: queue.SimpleQueue[Candidate | tuple[Job, Deferred[None]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Candidate | _Job | None] = queue.SimpleQueue()
         self._postponed: list[Candidate] = []
         self._thread = threading.Thread(target=self._run_in_thread, name="pacs-commit", daemon=True)
         self._is_closed = False
         self._is_suspect = False
         self._log_path = f"{settings.index_path}-wal"
+        self._turn = threading.Lock()  # who has it writes the index
+        self._fast_batches = 0
+        self._batches = 0
         self.waiting = 0
+        self.arriving = 0
         self.last_batch_s = 0.0
 
     def start(self) -> None:
-        """Begin to commit."""
+        """Begin to commit; called by the reactor's thread."""
+        self._inbox.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Commit what waits, then end; blocks until that is done."""
+        """Commit what waits, then end; blocks until that is done. `answer_last` is to follow."""
         self._is_closed = True
         self._queue.put(None)
         self._thread.join()
+
+    def answer_last(self) -> None:
+        """Give the last answers; called by the reactor's thread."""
+        self._inbox.stop()
 
     # -- the reactor's side
 
@@ -103,8 +129,30 @@ class CommitThread:
         if self.waiting >= WAITING_OBJECTS:
             raise ArchiveBusy("too many objects wait to be stored")
         self.waiting += 1
-        self._queue.put(candidate)
+        if not (self._is_alone(candidate) and self._commit_here(candidate)):
+            self._queue.put(candidate)
         return candidate.answer
+
+    def _is_alone(self, candidate: Candidate) -> bool:
+        return (
+            self.waiting == 1
+            and self.arriving <= 1
+            and bool(candidate.incoming_path and candidate.pieces)
+            and self._fast_batches >= FAST_BATCHES
+            and not self._is_suspect
+        )
+
+    def _commit_here(self, candidate: Candidate) -> bool:
+        """Commit one object in the reactor's thread, if the commit thread has nothing to do."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            self._commit_or_fail([candidate], [], self._answer)
+        finally:
+            self._turn.release()
+        if self._batches % BATCHES_BETWEEN_LOOKS == 0:
+            self.run(_nothing)  # the thread looks at the log
+        return True
 
     def run(self, job: Job) -> Deferred[None]:
         """Have the index written by a function, in the next batch's transaction."""
@@ -124,19 +172,18 @@ class CommitThread:
     def _run_in_thread(self) -> None:
         while True:
             candidates, self._postponed = self._postponed, []
-            jobs: list[tuple[Job, Deferred[None]]] = []
+            jobs: list[_Job] = []
             is_ending = self._gather(candidates, jobs)
             if candidates or jobs:
-                try:
-                    self._commit_batch(candidates, jobs)
-                except Exception as error:  # noqa: BLE001 - the thread's own border: it must go on
-                    self.log.failure("a batch of {count} objects failed", count=len(candidates))
-                    self._reply(candidates, jobs, StorageFailed(f"index error: {type(error).__name__}"))
+                with self._turn:
+                    self._postponed = self._commit_or_fail(candidates, jobs, self._inbox.put)
+                    if self._log_length() > CHECKPOINT_LOG_BYTES:
+                        self._checkpoint()
             if is_ending and not self._postponed and self._queue.empty():
                 self._checkpoint()
                 return
 
-    def _gather(self, candidates: list[Candidate], jobs: list[tuple[Job, Deferred[None]]]) -> bool:
+    def _gather(self, candidates: list[Candidate], jobs: list[_Job]) -> bool:
         """Take whatever waits; wait only when nothing does."""
         waits = not candidates
         while len(candidates) + len(jobs) < LARGEST_BATCH:
@@ -153,30 +200,34 @@ class CommitThread:
                 jobs.append(item)
         return self._is_closed
 
-    def _reply(
-        self, candidates: Sequence[Candidate], jobs: Sequence[tuple[Job, Deferred[None]]], result: Exception
-    ) -> None:
-        answers: list[tuple[Deferred[Any], object]] = [(candidate.answer, result) for candidate in candidates]
-        answers += [(done, result) for _, done in jobs]
+    def _commit_or_fail(self, candidates: list[Candidate], jobs: list[_Job], reply: _Reply) -> list[Candidate]:
+        """Commit a batch and answer it; give what must wait for the next one."""
+        failure: Exception
+        try:
+            if not (self._is_suspect and candidates) or self._is_sound_again():
+                return self._commit_batch(candidates, jobs, reply)
+            failure = StorageFailed("storage failed; objects are refused until it works again")
+        except Exception as error:  # noqa: BLE001 - the border of whoever commits: it must go on
+            self.log.failure("a batch of {count} objects failed", count=len(candidates))
+            failure = StorageFailed(f"index error: {type(error).__name__}")
         self.waiting -= len(candidates)
-        self._reactor.callFromThread(self._answer, answers)
+        answers: list[tuple[Deferred[Any], object]] = [(candidate.answer, failure) for candidate in candidates]
+        reply([*answers, *((done, failure) for _, done in jobs)])
+        return []
 
-    def _commit_batch(self, candidates: list[Candidate], jobs: list[tuple[Job, Deferred[None]]]) -> None:
+    def _commit_batch(self, candidates: list[Candidate], jobs: list[_Job], reply: _Reply) -> list[Candidate]:
         started_s = time.monotonic()
-        if self._is_suspect and candidates and not self._is_sound_again():
-            self._reply(candidates, jobs, StorageFailed("storage failed; objects are refused until it works again"))
-            return
-        batch = Batch(self._settings, self._store, self._writer)
+        batch = Batch(self._settings, self._store, self._writer, retire_journal=self._retire_journal)
         try:
             self._writer.begin()
             batch.place_all(candidates)
             for job, _ in jobs:
                 job(self._writer)
-            self._gate.acquire()
             try:
-                self._writer.commit()
-                if batch.stored:
-                    self._store.barrier()
+                if batch.is_short and self._journal.append(batch.journal_entries()):
+                    self._writer.commit()
+                else:
+                    self._commit_by_barrier(batch)
             except OSError as error:
                 self._is_suspect = True
                 self.log.error(
@@ -184,25 +235,42 @@ class CommitThread:
                     count=len(batch.stored),
                     error=str(error),
                 )
-                batch.take_back()
+                if self._writer.in_transaction:
+                    batch.take_back()
                 batch.fail_stored(StorageFailed("storage failed: the object could not be made durable"))
-            finally:
-                self._gate.release()
         except Exception:
             self._writer.rollback()
             batch.remove_files()
             raise
         batch.drop_replaced()
-        self._postponed = batch.postponed
         self.last_batch_s = time.monotonic()
+        duration_s = self.last_batch_s - started_s
+        self._batches += 1
+        self._fast_batches = self._fast_batches + 1 if duration_s < FAST_S * max(1, len(batch.answers)) else 0
         answers = batch.answers
         self.waiting -= len(answers)
         answers += [(done, None) for _, done in jobs]
-        self._reactor.callFromThread(self._answer, answers)
+        reply(answers)
         if batch.stored:
-            self._committed(batch.stored, self.last_batch_s - started_s)
-        if self._log_length() > CHECKPOINT_LOG_BYTES:
-            self._checkpoint()
+            self._committed(batch.stored, duration_s)
+        return batch.postponed
+
+    def _commit_by_barrier(self, batch: Batch) -> None:
+        """Commit, then sync; no reader begins in between."""
+        with self._gate:
+            try:
+                self._writer.commit()
+                if batch.stored:
+                    self._store.barrier()
+                    self._journal.covered()
+            except OSError:
+                batch.take_back()
+                raise
+
+    def _retire_journal(self) -> None:
+        """Make the journal's objects durable where they are: an object is about to go that it may hold."""
+        self._store.barrier()
+        self._journal.clear()
 
     def _log_length(self) -> int:
         try:
@@ -228,6 +296,7 @@ class CommitThread:
             self._writer.set_state("checked_pk", str(self._writer.next_instance_pk))
             self._writer.commit()
             self._store.barrier()
+            self._journal.clear()
             self._writer.checkpoint()
         except Exception:  # noqa: BLE001 - the log stays, and is tried again with the next batch
             self.log.failure("the index's log could not be emptied")

@@ -18,6 +18,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from pacs.archive.attributes import INDEX_TAGS
 from pacs.archive.candidate import Candidate
+from pacs.archive.commit import CommitThread
 from pacs.archive.errors import (
     DataSetMismatch,
     DataSetUnreadable,
@@ -42,13 +43,13 @@ class Incoming:
 
     Args:
         admit: called on entering; raises what refuses the object before its bytes come.
-        submit: hands a whole object to the commit thread.
+        commit: takes the object when it is whole.
     """
 
     __slots__ = (
-        "_admit", "_descriptor", "_header", "_is_slow", "_is_submitted", "_offset", "_path", "_peer_address",
+        "_admit", "_commit", "_descriptor", "_header", "_is_slow", "_is_submitted", "_offset", "_path", "_peer_address",
         "_pieces", "_pool", "_reactor", "_scanner", "_settings", "_short_bytes", "_size_bytes", "_source_ae_title",
-        "_store", "_submit", "_writing",
+        "_store", "_writing",
     )  # fmt: skip
 
     def __init__(
@@ -60,7 +61,7 @@ class Incoming:
         settings: ArchiveSettings,
         store: FileStore,
         admit: Callable[[], None],
-        submit: Callable[[Candidate], Deferred[Stored]],
+        commit: CommitThread,
         reactor: Any,
         pool: Any,
     ) -> None:
@@ -70,7 +71,7 @@ class Incoming:
         self._settings = settings
         self._store = store
         self._admit = admit
-        self._submit = submit
+        self._commit = commit
         self._reactor = reactor
         self._pool = pool
         self._descriptor = -1
@@ -81,6 +82,7 @@ class Incoming:
 
     async def __aenter__(self) -> Incoming:
         self._admit()
+        self._commit.arriving += 1
         header, settings = self._header, self._settings
         try:
             self._scanner = DataSetScanner(header.transfer_syntax_uid, wanted=INDEX_TAGS, limits=settings.scan_limits)
@@ -103,6 +105,7 @@ class Incoming:
     ) -> None:
         if self._is_submitted:
             return
+        self._commit.arriving -= 1
         self._pieces = []
         if self._writing is not None:  # a thread is writing: the file is closed and removed when it is done
             self._writing.addBoth(self._discard)
@@ -166,8 +169,9 @@ class Incoming:
         )
         if not self._header.sop_instance_uid:
             raise DataSetMismatch("SOP Instance UID is empty")
-        done = self._submit(candidate)
+        done = self._commit.submit(candidate)
         self._is_submitted = True
+        self._commit.arriving -= 1
         return done
 
     # -- within
@@ -181,7 +185,6 @@ class Incoming:
             elif not self._store.is_slow():
                 started_s = time.monotonic()
                 self._path = self._store.write_incoming(self._pieces)
-                self._pieces = []
                 if time.monotonic() - started_s > SLOW_WRITE_S:
                     self._store.note_slow()
         except OSError as error:

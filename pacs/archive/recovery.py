@@ -16,10 +16,12 @@ from typing import ClassVar, Final
 
 from twisted.logger import Logger
 
+from pacs.archive.batch import Batch
 from pacs.archive.candidate import Candidate, candidate_of_file
 from pacs.archive.index.database import connect_reader
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.objects.files import FileStore
+from pacs.archive.objects.journal import Journal
 from pacs.archive.settings import ArchiveSettings
 from pacs.dataset.errors import DataSetError
 
@@ -59,6 +61,45 @@ def check_tail(store: FileStore, writer: IndexWriter) -> int:
             )
     writer.commit()
     return len(uids)
+
+
+def replay_journal(settings: ArchiveSettings, store: FileStore, journal: Journal, writer: IndexWriter) -> int:
+    """
+    Give the objects of the journal what a crash took from them: their files, their names, their rows.
+
+    Args:
+        journal: not opened yet; it is empty after a clean stop.
+
+    Returns:
+        how many lacked something.
+
+    Raises:
+        OSError: it can't be made durable.
+    """
+    entries = journal.open()
+    if not entries:
+        return 0
+    restored = 0
+    checked_pk = int(writer.state(CHECKED_PK) or 0)
+    known = {str(path) for (path,) in writer.execute("SELECT path FROM instances WHERE pk >= ?", (checked_pk,))}
+    writer.begin()
+    for entry in entries:
+        if store.restore(entry.path, entry.data) and entry.path in known:
+            continue
+        batch = Batch(settings, store, writer, retire_journal=lambda: None)
+        try:
+            candidate = candidate_of_file(store, entry.path, limits=settings.scan_limits)
+        except DataSetError as error:
+            log.error("an object of the journal can't be read: {reason}", reason=str(error))
+            continue
+        candidate.received_at = entry.received_at
+        batch.place_all([candidate])
+        writer.flush()
+        restored += 1
+    writer.commit()
+    store.barrier()
+    journal.clear()
+    return restored
 
 
 class Sweep:

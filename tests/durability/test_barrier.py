@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pacs.archive.objects.journal import HALF_BYTES
 from tests.audit import wait_for_record
 from tests.conftest import MakeServer
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
@@ -44,28 +45,57 @@ def encoded(text: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in text.encode())
 
 
-@pytest.mark.parametrize("size", [64, 600_000])
-def test_success_is_sent_after_the_barrier_has_returned(make_server: MakeServer, tmp_path: Path, size: int) -> None:
-    server = make_server()
-    uids = [f"1.2.77.{number}" for number in range(1, 9)]
+def trace_stores(server: Server, trace: Path, uids: list[str], size: int) -> list[str]:
+    """Give the lines of strace while objects with so many bytes of pixels are stored."""
     with Client(server.port, CT) as client:
+        wait_for_journal(server)
         assert client.store(ct_data_set("1.2.76"), "1.2.76").status == 0
-        trace = tmp_path / "trace"
-        tracer = attach(server, trace, "-e", f"trace={SYNCS},renameat2,rename,linkat,sendto,write,pwrite64,writev")
+        tracer = attach(
+            server, trace, "-e", f"trace={SYNCS},renameat2,rename,linkat,sendto,write,pwrite64,writev,pwritev,pwritev2"
+        )
         for number, uid in enumerate(uids):
             assert client.store(ct_data_set(uid, pixels=bytes(size)), uid, message_id=number + 1).status == 0
         detach(tracer)
-    lines = trace.read_text().splitlines()
+    return trace.read_text().splitlines()
+
+
+def wait_for_journal(server: Server) -> None:
+    """Wait until the journal's blocks exist: before, short objects need a barrier too."""
+    deadline_s = time.monotonic() + 20
+    while (server.root / "journal").stat().st_size < 2 * HALF_BYTES:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    time.sleep(0.3)
+
+
+def synced_between(lines: list[str], call: str, begin: int, end: int) -> bool:
+    """Whether a sync has returned with success between two lines."""
+    return any(call in line and line.rstrip().endswith("= 0") for line in lines[begin + 1 : end])
+
+
+def test_a_long_object_is_acknowledged_after_the_barrier_has_returned(make_server: MakeServer, tmp_path: Path) -> None:
+    """The barrier is for its file, its directory and the index's log."""
+    uids = [f"1.2.77.{number}" for number in range(1, 9)]
+    lines = trace_stores(make_server(), tmp_path / "trace", uids, 600_000)
     for uid in uids:
         named = first(lines, lambda line, uid=uid: "rename" in line and encoded(f"{uid}.dcm") in line)
         logged = first(lines, lambda line, uid=uid: "pwrite64" in line and encoded(uid) in line)
         answered = first(lines, lambda line, uid=uid: "sendto" in line and encoded(uid) in line)
-        returned = [
-            index
-            for index, line in enumerate(lines)
-            if max(named, logged) < index < answered and "syncfs" in line and line.rstrip().endswith("= 0")
-        ]
-        assert returned, f"{uid}: no barrier between its name and log (lines {named}, {logged}) and answer ({answered})"
+        begin = max(named, logged)
+        assert synced_between(lines, "syncfs", begin, answered), f"{uid}: lines {named}, {logged}, {answered}"
+
+
+def test_a_short_object_is_acknowledged_after_the_journal_is_synced(make_server: MakeServer, tmp_path: Path) -> None:
+    """The journal's record holds what file, directory and the index's log would lose."""
+    uids = [f"1.2.77.{number}" for number in range(1, 9)]
+    lines = trace_stores(make_server(), tmp_path / "trace", uids, 64)
+    for uid in uids:
+        recorded = first(lines, lambda line, uid=uid: "pwritev" in line and encoded(f"{uid}.dcm") in line)
+        answered = first(lines, lambda line, uid=uid: "sendto" in line and encoded(uid) in line)
+        assert synced_between(lines, "fdatasync", recorded, answered), f"{uid}: lines {recorded}, {answered}"
+        named = first(lines, lambda line, uid=uid: "rename" in line and encoded(f"{uid}.dcm") in line)
+        logged = first(lines, lambda line, uid=uid: "pwrite64" in line and encoded(uid) in line)
+        assert max(named, logged) < answered  # and it is there for whoever looks
 
 
 def first(lines: list[str], matches: object) -> int:
@@ -74,14 +104,18 @@ def first(lines: list[str], matches: object) -> int:
     return next(index for index, line in enumerate(lines) if matches(line))
 
 
+@pytest.mark.parametrize("size", [64, 600_000])
 @pytest.mark.parametrize("call", ["fsync", "fdatasync", "syncfs"])
-def test_an_error_of_a_sync_is_never_answered_with_success(make_server: MakeServer, tmp_path: Path, call: str) -> None:
-    """One that the barrier uses gives A700; the object is gone, and objects are taken again when the disk works."""
+def test_an_error_of_a_sync_is_never_answered_with_success(
+    make_server: MakeServer, tmp_path: Path, call: str, size: int
+) -> None:
+    """One that is used gives A700; the object is gone, and objects are taken again when the disk works."""
     server = make_server()
+    wait_for_journal(server)
     wait_for_record(server, "110124")  # the audit log of the start is written: what syncs now is the archive
     with Client(server.port, CT) as client:
         tracer = attach(server, tmp_path / "trace", "-e", f"trace={SYNCS}", "-e", f"inject={call}:error=EIO")
-        status = client.store(ct_data_set("1.2.78"), "1.2.78").status
+        status = client.store(ct_data_set("1.2.78", pixels=bytes(size)), "1.2.78").status
         used = f"{call}(" in (tmp_path / "trace").read_text()
         assert status == (0xA700 if used else 0)
         if used:
@@ -93,16 +127,18 @@ def test_an_error_of_a_sync_is_never_answered_with_success(make_server: MakeServ
             assert time.monotonic() < deadline_s
             time.sleep(0.1)
         assert status == 0
-        assert client.store(ct_data_set("1.2.78"), "1.2.78", message_id=4).status == 0
+        assert client.store(ct_data_set("1.2.78", pixels=bytes(size)), "1.2.78", message_id=4).status == 0
     names = {path.name for path in server.objects()}
     assert names == {"1.2.78.dcm", "1.2.80.dcm"}
 
 
-def test_the_barrier_is_syncfs(make_server: MakeServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "call"), [(64, "fdatasync("), (600_000, "syncfs(")])
+def test_each_length_has_its_sync(make_server: MakeServer, tmp_path: Path, size: int, call: str) -> None:
     """So that the test above means something: at least one of its calls is the one that is used."""
     server = make_server()
+    wait_for_journal(server)
     with Client(server.port, CT) as client:
         tracer = attach(server, tmp_path / "trace", "-e", f"trace={SYNCS}")
-        assert client.store(ct_data_set("1.2.81"), "1.2.81").status == 0
+        assert client.store(ct_data_set("1.2.81", pixels=bytes(size)), "1.2.81").status == 0
         detach(tracer)
-    assert "syncfs(" in (tmp_path / "trace").read_text()
+    assert call in (tmp_path / "trace").read_text()

@@ -34,6 +34,12 @@ def insert_many_text(table: Table, columns: tuple[str, ...], rows: int) -> str:
 
 
 @lru_cache(maxsize=64)
+def add_text(table: Table, columns: tuple[str, ...]) -> str:
+    """Give the UPDATE that adds to columns of one row; parameters are the numbers, then the key."""
+    return f"UPDATE {table.name} SET {', '.join(f'{name} = {name} + ?' for name in columns)} WHERE pk = ?"
+
+
+@lru_cache(maxsize=64)
 def add_many_text(table: Table, columns: tuple[str, ...], rows: int) -> str:
     """Give the UPDATE that adds to columns of some rows; parameters are key and numbers, row by row."""
     marks = f"({', '.join('?' * (len(columns) + 1))})"
@@ -46,6 +52,9 @@ def add_many_text(table: Table, columns: tuple[str, ...], rows: int) -> str:
 
 def in_groups(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[int, list[Any]]]:
     """Cut rows into groups of the sizes for which statements exist; give size and all parameters of each."""
+    if len(rows) == 1:
+        yield 1, list(rows[0])
+        return
     start = 0
     for size in GROUP_SIZES:
         while len(rows) - start >= size:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pacs.archive.attributes import ATTRIBUTES_OF, IndexValues, Level, Matching, name_search_key
 from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
-from pacs.archive.index.sql import add_many_text, in_groups, insert_many_text, insert_text
+from pacs.archive.index.sql import GROUP_SIZES, add_many_text, add_text, in_groups, insert_many_text, insert_text
 
 REMEMBERED: Final = 20_000
 
@@ -71,6 +71,10 @@ _COUNTED: Final = (
     (STUDIES, ("num_instances", "size_bytes", "num_series")),
     (PATIENTS, ("num_instances", "num_studies")),
 )
+_KNOWN: Final = {
+    size: f"SELECT sop_instance_uid FROM instances WHERE sop_instance_uid IN ({', '.join('?' * size)})"
+    for size in GROUP_SIZES
+}
 _EXISTING: Final = (
     "SELECT i.pk, i.sop_instance_uid, i.copy_number, i.path, i.size_bytes, i.data_set_offset, i.transfer_syntax_uid,"
     " s.pk, t.pk, t.study_instance_uid, p.pk, p.patient_id, p.issuer"
@@ -186,9 +190,14 @@ class IndexWriter:
     def existing(self, sop_instance_uids: Sequence[str]) -> dict[str, list[Existing]]:
         """Give what is kept already under some SOP Instance UIDs, copies in their order."""
         found: dict[str, list[Existing]] = {}
-        if not sop_instance_uids:
+        known = [
+            uid
+            for size, parameters in in_groups([(uid,) for uid in sop_instance_uids])
+            for (uid,) in self._execute(_KNOWN[size], parameters).fetchall()
+        ]
+        if not known:  # the usual case, and a tenth of the work
             return found
-        for row in self._execute(_EXISTING, (json.dumps(list(sop_instance_uids)),)):
+        for row in self._execute(_EXISTING, (json.dumps(known),)):
             place = Place(patient_pk=row[10], study_pk=row[8], series_pk=row[7])
             existing = Existing(row[0], row[1], row[2], row[3], row[4], row[5], row[6], place, row[9], row[11], row[12])
             found.setdefault(existing.sop_instance_uid, []).append(existing)
@@ -401,8 +410,13 @@ class IndexWriter:
             self._execute(insert_many_text(INSTANCES, _INSTANCE_COLUMNS, size), parameters)
         counts, self._counts = self._counts, {}
         for table, columns in _COUNTED:
-            changes = [
-                (pk, *(getattr(count, name) for name in columns)) for pk, count in counts.get(table.name, {}).items()
-            ]
+            changed = counts.get(table.name)
+            if not changed:
+                continue
+            changes = [(pk, *[getattr(count, name) for name in columns]) for pk, count in changed.items()]
+            if len(changes) == 1:
+                pk, *numbers = changes[0]
+                self._execute(add_text(table, columns), (*numbers, pk))
+                continue
             for size, parameters in in_groups(changes):
                 self._execute(add_many_text(table, columns, size), parameters)

@@ -130,6 +130,24 @@ class FileStore:
             os.close(descriptor)
         return path
 
+    def restore(self, path: str, data: bytes) -> bool:
+        """
+        Make a file what it was before a crash.
+
+        Returns:
+            whether it was so already.
+        """
+        try:
+            with os.fdopen(self.open_object(path), "rb") as file:
+                if file.read(len(data) + 1) == data:
+                    return True
+        except FileNotFoundError:
+            pass
+        written = self.write_incoming([data])
+        self.make_directory(path[: path.rindex("/")])
+        os.replace(self._prefix + written, self._prefix + path)
+        return False
+
     def discard(self, path: str) -> None:
         """Remove a file; that it is gone already is fine."""
         try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from pacs.archive.interfaces import NamingScheme
@@ -25,6 +27,7 @@ def is_legal_uid(text: str) -> bool:
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=256)  # of studies and series, which come again
 def path_component(uid: str) -> str:
     """Give a UID as it is, or the hash of a text that is none."""
     return uid if is_legal_uid(uid) else hashlib.sha256(uid.encode("utf-8", "surrogatepass")).hexdigest()
@@ -37,22 +40,25 @@ def object_path(
     series_instance_uid: str,
     sop_instance_uid: str,
     study_date: str,
-    received_date: str,
+    received_at: int,
     version: int = 0,
 ) -> str:
     """
     Give the path of an object below the archive's root.
 
     Args:
-        study_date: as in the object; `received_date` (YYYYMMDD) stands in for one that is no date.
+        study_date: as in the object; the day of `received_at` (microseconds since 1970, UTC) stands in for one that is
+            no date.
         version: 0 for the first file of a SOP Instance UID.
     """
-    instance = path_component(sop_instance_uid)
+    instance = path_component.__wrapped__(sop_instance_uid)
     name = f"{instance}~{version}{SUFFIX}" if version else instance + SUFFIX
     if scheme is NamingScheme.UID_HIERARCHICAL:
         return f"{OBJECTS}/{path_component(study_instance_uid)}/{path_component(series_instance_uid)}/{name}"
     if scheme is NamingScheme.UID_FLAT:
         digest = hashlib.sha256(sop_instance_uid.encode("utf-8", "surrogatepass")).hexdigest()
         return f"{OBJECTS}/{digest[:2]}/{digest[2:4]}/{name}"
-    date = study_date if _DATE.fullmatch(study_date) else received_date
+    date = study_date
+    if not _DATE.fullmatch(study_date):
+        date = datetime.fromtimestamp(received_at / 1e6, UTC).strftime("%Y%m%d")
     return f"{OBJECTS}/{date[:4]}/{date[4:6]}/{date[6:8]}/{path_component(study_instance_uid)}/{name}"
