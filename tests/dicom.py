@@ -33,7 +33,12 @@ class Rejected(Exception):
 
 
 class Client:
-    """One association; a context manager that releases it."""
+    """
+    One association; a context manager that releases it.
+
+    Attributes:
+        context_id: of what is sent; the first one at the beginning.
+    """
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class Client:
         if kind == 3:
             raise Rejected(*body[1:4])
         self.accept = AAssociateAC.decode(body)
+        self.context_id = 1
 
     def __enter__(self) -> Client:
         return self
@@ -92,7 +98,7 @@ class Client:
 
     def send_command(self, command: Command) -> None:
         """Send a command set."""
-        self.socket.sendall(pdv(encode_command(command), is_command=True))
+        self.socket.sendall(pdv(encode_command(command), context_id=self.context_id, is_command=True))
 
     def response(self) -> Response:
         """Receive a response without a data set."""
@@ -103,7 +109,7 @@ class Client:
         return command
 
     def echo(self) -> int:
-        """Give the status of a C-ECHO in the first context."""
+        """Give the status of a C-ECHO."""
         self.send_command(CEchoRQ(message_id=1, affected_sop_class_uid=VERIFICATION))
         return self.response().status
 
@@ -115,7 +121,7 @@ class Client:
         sop_class_uid: str = CT_IMAGE_STORAGE,
         message_id: int = 1,
     ) -> Response:
-        """Store an object in the first context; give the response."""
+        """Store an object; give the response."""
         self.send_command(
             CStoreRQ(
                 message_id=message_id,
@@ -131,9 +137,9 @@ class Client:
         )
         held = next(pieces)
         for piece in pieces:
-            self.socket.sendall(pdv(held, is_last=False))
+            self.socket.sendall(pdv(held, context_id=self.context_id, is_last=False))
             held = piece
-        self.socket.sendall(pdv(held))
+        self.socket.sendall(pdv(held, context_id=self.context_id))
         return self.response()
 
     def release(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from pacs.ul import (
     AAssociateRQ,
     AReleaseRQ,
     ExtendedNegotiation,
+    PresentationContextAC,
     PresentationContextRQ,
     RoleSelection,
     UserInformation,
@@ -308,6 +310,58 @@ def silent_listener() -> Iterator[int]:
     """Give a port where connections are taken and nothing is ever said."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()[1]
+
+
+@contextmanager
+def full_listener() -> Iterator[int]:
+    """Give a port where connections are never taken: its queue is full."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+        for one in waiting:
+            one.close()
+
+
+@contextmanager
+def deaf_scp() -> Iterator[int]:
+    """Give a port where every context is accepted, and nothing is read any more then."""
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            accepted.append(connection)
+            head = connection.recv(6, socket.MSG_WAITALL)
+            body = connection.recv(int.from_bytes(head[2:6], "big"), socket.MSG_WAITALL)
+            request = AAssociateRQ.decode(body)
+            answer = AAssociateAC(
+                called_ae_title=request.called_ae_title,
+                calling_ae_title=request.calling_ae_title,
+                presentation_contexts=tuple(
+                    PresentationContextAC(context.id, 0, context.transfer_syntaxes[0])
+                    for context in request.presentation_contexts
+                ),
+                user_information=UserInformation(16384, "2.25.1", "DEAF"),
+            )
+            connection.sendall(answer.encode())
+
+    accepted: list[socket.socket] = []
+    listening = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield listening.getsockname()[1]
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join(10)
+    for connection in accepted:
+        connection.close()
 
 
 def final(result: Retrieved) -> Response:

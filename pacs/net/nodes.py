@@ -112,5 +112,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, DNSLookupError):
         return "has an unknown host"
     if isinstance(error, AssociationClosed):
-        return str(error) or "closed the connection"
+        return str(error) or "closes the connection"
     return "can't be reached"

@@ -78,7 +78,7 @@ class RequestorProtocol(UpperLayerProtocol):
         self._request = request
         self._ended = ended
         self._opened_s = clock.seconds()
-        self._close_reason = "closed the connection before it answered"
+        self._close_reason = "closes the connection"
         self._principal = principal
         self._dispatcher = dispatcher
         self.when_established: Deferred[Association] | None = Deferred(lambda _: self.drop())
