@@ -61,6 +61,7 @@ from pacs.version import IMPLEMENTATION_VERSION_NAME
 SWITCH_INTERVAL_S: Final = 0.0005  # the reactor and the commit thread share the interpreter; neither waits for 5 ms
 GARBAGE_THRESHOLDS: Final = (5_000, 20, 20)
 LISTEN_BACKLOG: Final = 256
+SECONDS_OF_A_DAY: Final = 86400
 FILES_OF_OUR_OWN: Final = 300  # half-open connections, the index, objects in threads
 DROP_AFTER_S: Final = 2.0  # after the aborts, for peers that do not even take those
 
@@ -261,6 +262,9 @@ def archive_settings(configuration: Configuration) -> ArchiveSettings:
         naming_scheme=NamingScheme(storage.naming_scheme),
         duplicate_policy=DuplicatePolicy(storage.duplicate_policy),
         min_free_bytes=storage.min_free_bytes,
+        warn_free_percent=storage.warn_free_percent,
+        look_interval_s=configuration.monitoring.health_check_interval_seconds,
+        scrub_interval_s=storage.scrub_days * SECONDS_OF_A_DAY,
         object_bytes=limits.object_bytes,
         default_character_set=configuration.server.default_character_set,
         scan_limits=ScanLimits(

@@ -19,6 +19,7 @@ import yaml
 AE_TITLE: Final = "PROD_PACS"
 START_S: Final = 30.0
 STOP_S: Final = 40.0
+LOG_S: Final = 20.0
 
 
 def free_port() -> int:
@@ -109,6 +110,13 @@ class Server:
     def log(self) -> str:
         """Give what it has logged."""
         return self.log_path.read_text()
+
+    def wait_for_log(self, text: str, *, times: int = 1) -> None:
+        """Wait until it has logged a text, or logged it several times."""
+        deadline_s = time.monotonic() + LOG_S
+        while self.log().count(text) < times:
+            assert time.monotonic() < deadline_s, f"{text!r} is not in\n{self.log()}"
+            time.sleep(0.05)
 
     def resident_kib(self, field: str = "VmRSS") -> int:
         """Give its resident memory; VmHWM for the most that it has had."""

@@ -27,6 +27,7 @@ from pacs.archive.incoming import Incoming
 from pacs.archive.index.database import connect_writer, migrate
 from pacs.archive.index.readers import IndexReaders, Row
 from pacs.archive.index.writer import IndexWriter
+from pacs.archive.integrity import IntegrityThread, Reporter
 from pacs.archive.interfaces import InstanceHeader, Outcome, Stored
 from pacs.archive.objects.files import FileStore
 from pacs.archive.objects.journal import Journal
@@ -36,8 +37,8 @@ from pacs.archive.retrieval import ObjectCursor, Selection, StoredObject, select
 from pacs.archive.settings import ArchiveSettings
 from pacs.archive.space import SpaceGuard
 from pacs.dataset.file import DataSetFile
-from pacs.events import EventBus, ImageReceived
-from pacs.monitoring.health import Health, HealthRegister
+from pacs.events import EventBus, ImageReceived, IntegrityAlarm
+from pacs.monitoring.health import ComponentHealth, Health, HealthRegister
 from pacs.monitoring.metrics import Metrics
 from pacs.security.access import Principal
 
@@ -68,11 +69,18 @@ class Archive:
         self._reactor = reactor
         self._bus = bus
         self._metrics = metrics
-        self._health = health
         self._gate = threading.Lock()
         self.store = FileStore(settings.root_path, index_directory=settings.index_path.parent)
+        self._storage_health = ComponentHealth(health, "storage")
+        self._database_health = ComponentHealth(health, "database")
         self._space = SpaceGuard(
-            root=settings.root_path, min_free_bytes=settings.min_free_bytes, clock=reactor, metrics=metrics
+            directories=(settings.root_path, settings.index_path.parent),
+            min_free_bytes=settings.min_free_bytes,
+            warn_free_percent=settings.warn_free_percent,
+            interval_s=settings.look_interval_s,
+            clock=reactor,
+            metrics=metrics,
+            health=self._storage_health,
         )
         self._journal = Journal(settings.root_path / JOURNAL, barrier=self.store.barrier)
         self._pool = ThreadPool(0, OBJECT_THREADS, name="objects")
@@ -80,6 +88,7 @@ class Archive:
         self._commit: CommitThread | None = None
         self._derive: DeriveThread | None = None
         self._sweep: Sweep | None = None
+        self._integrity: IntegrityThread | None = None
         self._conflicts = 0
 
     # -- life
@@ -114,14 +123,17 @@ class Archive:
         self._commit.start()
         self._derive.start()
         await self._readers.run(self._take_up_in_thread)
-        self._health.set("database", Health.HEALTHY)
+        self._database_health.report("open", Health.HEALTHY)
+        self._space.start()
         if was_clean:
-            self._health.set("storage", Health.HEALTHY)
+            self._storage_health.report("sweep", Health.HEALTHY)
         else:
             self._start_sweep()
+        self._start_integrity()
 
     async def stop(self) -> None:
         """Commit what waits, empty the index's log, close everything."""
+        self._space.stop()
         await deferToThread(self._close_in_thread)
         if self._commit is not None:
             self._commit.answer_last()
@@ -151,6 +163,8 @@ class Archive:
         return writer, was_clean
 
     def _close_in_thread(self) -> None:
+        if self._integrity is not None:
+            self._integrity.stop()
         if self._sweep is not None:
             self._sweep.stop()
         is_swept = self._sweep is None or self._sweep.is_complete
@@ -193,16 +207,39 @@ class Archive:
         self._derive.add([Derivable(*row) for row in rows])
 
     def _start_sweep(self) -> None:
-        self._health.set("storage", Health.RECOVERING, "looking for files that the index does not know")
+        self._storage_health.report("sweep", Health.RECOVERING, "looking for files that the index does not know")
         self._sweep = Sweep(
             settings=self.settings,
             store=self.store,
             take_in=lambda candidate: self._reactor.callFromThread(self._take_in_swept, candidate),
             ended=lambda: self._reactor.callFromThread(
-                self._health.set, "storage", Health.HEALTHY, "every file is known"
+                self._storage_health.report, "sweep", Health.HEALTHY, "every file is known"
             ),
         )
         self._sweep.start()
+
+    def _start_integrity(self) -> None:
+        call = self._reactor.callFromThread
+        self._integrity = IntegrityThread(
+            index_path=self.settings.index_path,
+            store=self.store,
+            scrub_interval_s=self.settings.scrub_interval_s,
+            reporter=Reporter(
+                write=self._write_aside,
+                database=lambda *report: call(self._database_health.report, *report),
+                storage=lambda *report: call(self._storage_health.report, *report),
+                alarm=lambda description, subject: self._bus.publish(
+                    IntegrityAlarm(description=description, subject=subject)
+                ),
+            ),
+        )
+        self._integrity.start()
+
+    def _write_aside(self, job: Job) -> None:
+        assert self._commit is not None
+        self._commit.run(job).addErrback(
+            lambda failure: self.log.failure("a finding could not be noted in the index", failure)
+        )
 
     def _take_in_swept(self, candidate: Candidate) -> None:
         try:
@@ -302,6 +339,37 @@ class Archive:
         if self._commit is None:
             raise ArchiveClosed("the archive is not open")
         return self._commit.run(job)
+
+    async def change(self, function: Callable[[IndexWriter], T]) -> T:
+        """
+        Change the index by a function, in the commit thread, all of it or nothing.
+
+        It may raise: then nothing is changed, and whoever waits gets what it raised.
+
+        Returns:
+            what the function gave, when its changes would survive a power cut.
+
+        Raises:
+            ArchiveError: the index can't be written.
+        """
+        if self._commit is None:
+            raise ArchiveClosed("the archive is not open")
+        results: list[T] = []
+        errors: list[Exception] = []
+
+        def job(writer: IndexWriter) -> None:
+            writer.execute("SAVEPOINT change")
+            try:
+                results.append(function(writer))
+            except Exception as error:  # noqa: BLE001 - it is raised where the change was asked for
+                errors.append(error)
+                writer.execute("ROLLBACK TO change")
+            writer.execute("RELEASE change")
+
+        await self._commit.run(job, is_durable=True)
+        if errors:
+            raise errors[0]
+        return results[0]
 
     # -- after a batch
 

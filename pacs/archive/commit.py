@@ -18,7 +18,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 
 from pacs.archive.batch import Batch, CommittedObject
 from pacs.archive.candidate import Candidate
-from pacs.archive.errors import ArchiveBusy, ArchiveClosed, StorageFailed
+from pacs.archive.errors import ArchiveBusy, ArchiveClosed, StorageFailed, index_failure
 from pacs.archive.inbox import Inbox
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import Stored
@@ -46,7 +46,19 @@ Job = Callable[[IndexWriter], None]
 """Something else that wants to write the index; it rides in the next batch."""
 
 
-_Job = tuple[Job, Deferred[None]]
+class Work(NamedTuple):
+    """
+    A job in the queue.
+
+    Attributes:
+        is_durable: `done` fires when what it wrote would survive a power cut, and fails when it might not.
+    """
+
+    job: Job
+    done: Deferred[None]
+    is_durable: bool
+
+
 _Reply = Callable[[Sequence[tuple[Deferred[Any], object]]], None]
 
 
@@ -84,7 +96,7 @@ class CommitThread:
         self._journal = journal
         self._inbox: Inbox[Sequence[tuple[Deferred[Any], object]]] = Inbox(reactor=reactor, deliver=self._answer)
         self._committed = committed
-        self._queue: queue.SimpleQueue[Candidate | _Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Candidate | Work | None] = queue.SimpleQueue()
         self._postponed: list[Candidate] = []
         self._thread = threading.Thread(target=self._run_in_thread, name="pacs-commit", daemon=True)
         self._is_closed = False
@@ -154,10 +166,15 @@ class CommitThread:
             self.run(_nothing)  # the thread looks at the log
         return True
 
-    def run(self, job: Job) -> Deferred[None]:
-        """Have the index written by a function, in the next batch's transaction."""
+    def run(self, job: Job, *, is_durable: bool = False) -> Deferred[None]:
+        """
+        Have the index written by a function, in the next batch's transaction; it must not raise.
+
+        Args:
+            is_durable: the Deferred fires after the barrier.
+        """
         done: Deferred[None] = Deferred()
-        self._queue.put((job, done))
+        self._queue.put(Work(job, done, is_durable))
         return done
 
     def _answer(self, answers: Sequence[tuple[Deferred[Any], object]]) -> None:
@@ -172,7 +189,7 @@ class CommitThread:
     def _run_in_thread(self) -> None:
         while True:
             candidates, self._postponed = self._postponed, []
-            jobs: list[_Job] = []
+            jobs: list[Work] = []
             is_ending = self._gather(candidates, jobs)
             if candidates or jobs:
                 with self._turn:
@@ -183,7 +200,7 @@ class CommitThread:
                 self._checkpoint()
                 return
 
-    def _gather(self, candidates: list[Candidate], jobs: list[_Job]) -> bool:
+    def _gather(self, candidates: list[Candidate], jobs: list[Work]) -> bool:
         """Take whatever waits; wait only when nothing does."""
         waits = not candidates
         while len(candidates) + len(jobs) < LARGEST_BATCH:
@@ -200,34 +217,44 @@ class CommitThread:
                 jobs.append(item)
         return self._is_closed
 
-    def _commit_or_fail(self, candidates: list[Candidate], jobs: list[_Job], reply: _Reply) -> list[Candidate]:
+    def _commit_or_fail(self, candidates: list[Candidate], jobs: list[Work], reply: _Reply) -> list[Candidate]:
         """Commit a batch and answer it; give what must wait for the next one."""
         failure: Exception
+        must_last = bool(candidates) or any(work.is_durable for work in jobs)
         try:
-            if not (self._is_suspect and candidates) or self._is_sound_again():
+            if not (self._is_suspect and must_last) or self._is_sound_again():
                 return self._commit_batch(candidates, jobs, reply)
             failure = StorageFailed("storage failed; objects are refused until it works again")
         except Exception as error:  # noqa: BLE001 - the border of whoever commits: it must go on
             self.log.failure("a batch of {count} objects failed", count=len(candidates))
-            failure = StorageFailed(f"index error: {type(error).__name__}")
+            failure = index_failure(error)
+        self._discard_incoming(candidates)
         self.waiting -= len(candidates)
         answers: list[tuple[Deferred[Any], object]] = [(candidate.answer, failure) for candidate in candidates]
-        reply([*answers, *((done, failure) for _, done in jobs)])
+        reply([*answers, *((work.done, failure) for work in jobs)])
         return []
 
-    def _commit_batch(self, candidates: list[Candidate], jobs: list[_Job], reply: _Reply) -> list[Candidate]:
+    def _discard_incoming(self, candidates: Sequence[Candidate]) -> None:
+        """Remove the files of objects that were not placed; those that were placed are gone by another name."""
+        for candidate in candidates:
+            if candidate.incoming_path and not candidate.is_rebuilt:
+                self._store.discard(candidate.incoming_path)
+
+    def _commit_batch(self, candidates: list[Candidate], jobs: list[Work], reply: _Reply) -> list[Candidate]:
         started_s = time.monotonic()
+        job_result: Exception | None = None
+        must_last = any(work.is_durable for work in jobs)
         batch = Batch(self._settings, self._store, self._writer, retire_journal=self._retire_journal)
         try:
             self._writer.begin()
             batch.place_all(candidates)
-            for job, _ in jobs:
-                job(self._writer)
+            for work in jobs:
+                work.job(self._writer)
             try:
-                if batch.is_short and self._journal.append(batch.journal_entries()):
+                if batch.is_short and not must_last and self._journal.append(batch.journal_entries()):
                     self._writer.commit()
                 else:
-                    self._commit_by_barrier(batch)
+                    self._commit_by_barrier(batch, must_last=must_last)
             except OSError as error:
                 self._is_suspect = True
                 self.log.error(
@@ -237,7 +264,8 @@ class CommitThread:
                 )
                 if self._writer.in_transaction:
                     batch.take_back()
-                batch.fail_stored(StorageFailed("storage failed: the object could not be made durable"))
+                job_result = StorageFailed("storage failed: it could not be made durable")
+                batch.fail_stored(job_result)
         except Exception:
             self._writer.rollback()
             batch.remove_files()
@@ -249,18 +277,18 @@ class CommitThread:
         self._fast_batches = self._fast_batches + 1 if duration_s < FAST_S * max(1, len(batch.answers)) else 0
         answers = batch.answers
         self.waiting -= len(answers)
-        answers += [(done, None) for _, done in jobs]
+        answers += [(work.done, job_result if work.is_durable else None) for work in jobs]
         reply(answers)
         if batch.stored:
             self._committed(batch.stored, duration_s)
         return batch.postponed
 
-    def _commit_by_barrier(self, batch: Batch) -> None:
+    def _commit_by_barrier(self, batch: Batch, *, must_last: bool) -> None:
         """Commit, then sync; no reader begins in between."""
         with self._gate:
             try:
                 self._writer.commit()
-                if batch.stored:
+                if batch.stored or must_last:
                     self._store.barrier()
                     self._journal.covered()
             except OSError:

@@ -5,6 +5,7 @@ Why the archive refuses an object; what each means to a peer is the services' bu
 from __future__ import annotations
 
 import errno
+import sqlite3
 from typing import Final
 
 _NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
@@ -34,6 +35,13 @@ def disk_failure(error: OSError) -> ArchiveError:
     if error.errno in _NO_SPACE:
         return StorageFull("storage full")
     return StorageFailed(f"storage failed: {error.strerror}")
+
+
+def index_failure(error: Exception) -> ArchiveError:
+    """Give what a failed transaction of the index means to whoever sends an object."""
+    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return StorageFull("storage full: no room for the index")
+    return StorageFailed(f"index error: {type(error).__name__}")
 
 
 class ObjectTooLarge(ArchiveError):

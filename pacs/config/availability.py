@@ -23,7 +23,7 @@ NOT_AVAILABLE: Final = (
     "security.allowed_ae_titles",
     "security.anonymization",
     "rest_api",
-    "monitoring",
+    "monitoring.metrics_enabled",
     "events",
 )
 """Keys, and whole sections, that a later version brings."""

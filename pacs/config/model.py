@@ -169,6 +169,12 @@ class Storage(Section):
         default="replace", description="same SOP Instance UID, other content: replace | reject | rename"
     )
     min_free_bytes: int = Field(default=1 << 30, ge=0, description="below it C-STORE answers A700, reads go on")
+    warn_free_percent: float = Field(
+        default=10, ge=0, le=50, description="with fewer free bytes or inodes health is degraded"
+    )
+    scrub_days: float = Field(
+        default=30, ge=0, le=3650, description="each object is read against its SHA-256 once in so many days; 0: never"
+    )
     database: Database = Field(default=Database(), description="the index")
     objects: Objects = Field(default=Objects(), description="where objects are")
 

@@ -57,6 +57,26 @@ class HealthRegister:
         return {name: health.name.lower() for name, health in self._components.items()}
 
 
+class ComponentHealth:
+    """
+    A component that several look at: it is as bad as the worst of what they say.
+
+    Args:
+        component: its name in the register.
+    """
+
+    def __init__(self, register: HealthRegister, component: str) -> None:
+        self._register = register
+        self._component = component
+        self._reports: dict[str, tuple[Health, str]] = {}
+
+    def report(self, source: str, health: Health, reason: str = "") -> None:
+        """Say how the component is, as one of those who look at it sees it; in the reactor's thread."""
+        self._reports[source] = (health, reason)
+        worst, why = min(self._reports.values(), key=lambda report: report[0].value)
+        self._register.set(self._component, worst, reason if worst is health else why)
+
+
 class LatenessWatchdog:
     """Measures how late the reactor is; more than a second means that something blocks it."""
 
