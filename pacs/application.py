@@ -30,6 +30,7 @@ from pacs.archive.errors import IndexTooNew
 from pacs.archive.interfaces import DuplicatePolicy, NamingScheme
 from pacs.archive.reindex import reconcile
 from pacs.archive.settings import ArchiveSettings
+from pacs.assembly.access import PasswordService, make_admission, password_verifier
 from pacs.assembly.audit import AuditService, NetworkEntryService, make_audit_log
 from pacs.config import Configuration
 from pacs.control.lock import RootPathLock, RootPathLocked
@@ -41,21 +42,22 @@ from pacs.monitoring.health import HealthRegister, LatenessWatchdog
 from pacs.monitoring.logs import make_observer
 from pacs.monitoring.metrics import Metrics
 from pacs.net.acceptor import AcceptorFactory
+from pacs.net.admission import Admission
 from pacs.net.dispatch import ServiceDispatcher
 from pacs.net.nodes import RemoteNode, RemoteNodes
 from pacs.net.registry import AssociationRegistry
 from pacs.net.requestor import Requestor
 from pacs.net.settings import AcceptorSettings, AssociationSettings
 from pacs.ordered_service import OrderedMultiService
-from pacs.security.access import Principal, Role
 from pacs.security.audit import AuditKeyError
+from pacs.services.authorization import Authorization
 from pacs.services.query import QueryService
 from pacs.services.retrieve import RetrieveService
 from pacs.services.statuses import archive_failure
 from pacs.services.storage import StorageService
 from pacs.services.verification import VerificationService
 from pacs.tasks.send import NoTranscoder
-from pacs.ul import IMPLEMENTATION_CLASS_UID, AAssociateRQ, Implementation
+from pacs.ul import IMPLEMENTATION_CLASS_UID, Implementation
 from pacs.version import IMPLEMENTATION_VERSION_NAME
 
 SWITCH_INTERVAL_S: Final = 0.0005  # the reactor and the commit thread share the interpreter; neither waits for 5 ms
@@ -291,13 +293,14 @@ def association_settings(configuration: Configuration) -> AssociationSettings:
     )
 
 
-def _admit(request: AAssociateRQ, peer_address: str) -> Principal:
-    """Let every peer do everything: access control is not available yet, and the start says so."""
-    return Principal(request.calling_ae_title, peer_address, Role.ADMINISTRATOR)
-
-
 def _acceptor(
-    configuration: Configuration, *, dispatcher: ServiceDispatcher, bus: EventBus, metrics: Metrics, reactor: Any
+    configuration: Configuration,
+    *,
+    dispatcher: ServiceDispatcher,
+    admission: Admission,
+    bus: EventBus,
+    metrics: Metrics,
+    reactor: Any,
 ) -> AcceptorService:
     server = configuration.server
     registry = AssociationRegistry(clock=reactor)
@@ -314,7 +317,7 @@ def _acceptor(
         association_settings=association_settings(configuration),
         registry=registry,
         dispatcher=dispatcher,
-        admission=_admit,
+        admission=admission,
         implementation=Implementation(IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME),
         bus=bus,
         metrics=metrics,
@@ -357,21 +360,26 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
     archive = Archive(
         settings=archive_settings(configuration), reactor=reactor, bus=bus, metrics=metrics, health=health
     )
+    authorization = Authorization(bus=bus, metrics=metrics, clock=reactor)
+    verifier = password_verifier(configuration, reactor)
+    admission = make_admission(configuration, verifier=verifier, clock=reactor)
     services = (
-        VerificationService(),
+        VerificationService(authorization=authorization),
         QueryService(
             archive=archive,
+            authorization=authorization,
             bus=bus,
             metrics=metrics,
             clock=reactor,
             ae_title=server.ae_title,
             identifier_bytes=server.limits.identifier_bytes,
         ),
-        StorageService(archive=archive, bus=bus),
+        StorageService(archive=archive, authorization=authorization, bus=bus),
         RetrieveService(
             archive=archive,
             nodes=_remote_nodes(configuration, reactor=reactor),
             transcoder=NoTranscoder(),
+            authorization=authorization,
             bus=bus,
             metrics=metrics,
             clock=reactor,
@@ -391,7 +399,8 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         ArchiveService(archive),
         ControlServer(root_path=root_path, commands={"reindex": reindex}, reactor=reactor),
         WatchdogService(LatenessWatchdog(clock=reactor, metrics=metrics, health=health)),
-        _acceptor(configuration, dispatcher=dispatcher, bus=bus, metrics=metrics, reactor=reactor),
+        PasswordService(verifier),
+        _acceptor(configuration, dispatcher=dispatcher, admission=admission, bus=bus, metrics=metrics, reactor=reactor),
         NetworkEntryService(audit),
     ):
         child.setServiceParent(whole)

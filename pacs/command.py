@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from pacs.config import Configuration, ConfigurationError, load_configuration
+from pacs.config import Configuration, ConfigurationError, Loaded, load_configuration
 from pacs.version import __version__
 
 NOT_AVAILABLE: Final = (
@@ -23,8 +23,6 @@ NOT_AVAILABLE: Final = (
     "backup",
     "restore",
     "worklist",
-    "user",
-    "access",
     "forget",
     "reidentify",
     "conformance",
@@ -45,8 +43,12 @@ class Call:
 
     def configuration(self) -> Configuration:
         """Give the configuration in effect, or end with its faults."""
+        return self.loaded().configuration
+
+    def loaded(self) -> Loaded:
+        """Give the configuration with the places of its keys, or end with its faults."""
         try:
-            return load_configuration(self.config, os.environ).configuration
+            return load_configuration(self.config, os.environ)
         except ConfigurationError as error:
             self.fail(str(error))
 
@@ -94,9 +96,9 @@ def group() -> None:
 
 def main() -> None:
     """Run `pacsctl`."""
-    from pacs.commands import audit, check_config, reindex
+    from pacs.commands import access, audit, check_config, reindex, user
 
-    for module in (audit, check_config, reindex):
+    for module in (access, audit, check_config, reindex, user):
         group.add_command(_common(module.command))
     for name in NOT_AVAILABLE:
         group.add_command(_not_available(name))

@@ -5,13 +5,14 @@ A client for tests: raw messages over a socket, right ones and wrong ones.
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Final
 
 from pacs.dimse import CEchoRQ, Command, CStoreRQ, Response, decode_command, encode_command
-from pacs.ul import AAssociateAC, AAssociateRQ, AReleaseRQ, PresentationContextRQ, UserInformation
+from pacs.ul import AAssociateAC, AAssociateRQ, AReleaseRQ, PresentationContextRQ, UserIdentity, UserInformation
 from tests.server import AE_TITLE
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
@@ -47,8 +48,40 @@ class Client:
         called: str = AE_TITLE,
         calling: str = "TESTER",
         max_pdu_length: int = 16384,
+        user_identity: UserIdentity | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self.begin(
+            port,
+            *contexts,
+            called=called,
+            calling=calling,
+            max_pdu_length=max_pdu_length,
+            user_identity=user_identity,
+            tls=tls,
+        )
+        kind, body = self.pdu()
+        if kind == 3:
+            self.socket.close()
+            raise Rejected(*body[1:4])
+        self.accept = AAssociateAC.decode(body)
+
+    def begin(
+        self,
+        port: int,
+        *contexts: tuple[str, str],
+        called: str = AE_TITLE,
+        calling: str = "TESTER",
+        max_pdu_length: int = 16384,
+        user_identity: UserIdentity | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Connect and send the A-ASSOCIATE-RQ; do not wait for its answer."""
+        self.calling = calling
+        self.context_id = 1
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         proposed = contexts or ((VERIFICATION, IMPLICIT),)
         request = AAssociateRQ(
             called_ae_title=called,
@@ -57,14 +90,9 @@ class Client:
                 PresentationContextRQ(2 * i + 1, abstract, tuple(transfer.split("|")))
                 for i, (abstract, transfer) in enumerate(proposed)
             ),
-            user_information=UserInformation(max_pdu_length, "2.25.1", "TESTER"),
+            user_information=UserInformation(max_pdu_length, "2.25.1", "TESTER", user_identity=user_identity),
         )
         self.socket.sendall(request.encode())
-        kind, body = self.pdu()
-        if kind == 3:
-            raise Rejected(*body[1:4])
-        self.accept = AAssociateAC.decode(body)
-        self.context_id = 1
 
     def __enter__(self) -> Client:
         return self

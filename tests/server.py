@@ -62,6 +62,7 @@ class Server:
                 "database": {"path": str(self.root / "index.db")},
                 "min_free_bytes": 0,
             },
+            "security": {"access_control": {"default_role": "technologist"}},
         }
         self.config.write_text(yaml.safe_dump(merged(base, configuration or {})))
 

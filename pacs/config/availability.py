@@ -19,8 +19,6 @@ NOT_AVAILABLE: Final = (
     "server.limits.http_connections",
     "storage.database.url",
     "storage.objects",
-    "security.access_control",
-    "security.allowed_ae_titles",
     "security.anonymization",
     "rest_api",
     "monitoring.metrics_enabled",
@@ -28,11 +26,10 @@ NOT_AVAILABLE: Final = (
 )
 """Keys, and whole sections, that a later version brings."""
 
-MAY_BE_SWITCHED_OFF: Final = frozenset(("security.access_control.enabled", "rest_api.enabled"))
+MAY_BE_SWITCHED_OFF: Final = frozenset(("rest_api.enabled",))
 """Booleans that say what is the case today anyway."""
 
 NOT_IN_FORCE: Final = (
-    ("security.access_control.enabled", "access control is not available yet: every peer may do everything"),
     ("rest_api.enabled", "the HTTP interface is not available yet: nothing listens on rest_api.port"),
 )
 """Built-in defaults that promise what is not there yet."""

@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from pacs.security.credentials import is_password_hash
+from pacs.security.policy import parse_network
+
 _AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
 _UPPER_PORT = 65535
 
@@ -179,21 +182,46 @@ class Storage(Section):
     objects: Objects = Field(default=Objects(), description="where objects are")
 
 
+def _address_block(value: str) -> str:
+    try:
+        parse_network(value)
+    except ValueError as error:
+        raise ValueError(f"no address or CIDR block such as 10.1.0.0/16: {error}") from None
+    return value
+
+
+def _password_hash(value: SecretStr) -> SecretStr:
+    if not is_password_hash(value.get_secret_value()):
+        raise ValueError("no argon2id hash; 'pacsctl user add' makes the line")
+    return value
+
+
+AddressBlock = Annotated[str, AfterValidator(_address_block)]
+Pattern = Annotated[str, Field(min_length=1)]
+
+
 class Grant(Section):
     """The first grant whose every condition matches decides."""
 
     role: RoleName
-    ae_titles: tuple[str, ...] = ()
-    addresses: tuple[str, ...] = ()
-    certificate_names: tuple[str, ...] = ()
+    ae_titles: tuple[Pattern, ...] = ()
+    addresses: tuple[AddressBlock, ...] = ()
+    certificate_names: tuple[Pattern, ...] = ()
 
 
 class User(Section):
     """A user of user identity negotiation and HTTP Basic."""
 
-    name: str
+    name: Annotated[str, Field(min_length=1, max_length=64)]
     role: RoleName
-    password_hash: SecretStr
+    password_hash: Annotated[SecretStr, AfterValidator(_password_hash)]
+
+
+def _unique_names(users: tuple[User, ...]) -> tuple[User, ...]:
+    names = [user.name for user in users]
+    if len(set(names)) < len(names):
+        raise ValueError("two users have the same name")
+    return users
 
 
 class AccessControl(Section):
@@ -205,7 +233,12 @@ class AccessControl(Section):
         default=(Grant(role="technologist", ae_titles=("CT_SCANNER_*", "MR_SCANNER_*", "STORESCU", "DCMSEND")),),
         description="the first grant whose every condition matches decides",
     )
-    users: tuple[User, ...] = Field(default=(), description="{name, role, password_hash}")
+    users: Annotated[tuple[User, ...], AfterValidator(_unique_names)] = Field(
+        default=(), description="{name, role, password_hash}; made by 'pacsctl user add'"
+    )
+    passcodes_in_clear: bool = Field(
+        default=False, description="true: verify the passcodes of user identity negotiation without TLS, too"
+    )
 
 
 class Anonymization(Section):
@@ -228,7 +261,9 @@ class Security(Section):
     """Who may do what, and what is hidden."""
 
     access_control: AccessControl = Field(default=AccessControl(), description="roles")
-    allowed_ae_titles: tuple[str, ...] = Field(default=(), description="wildcards * and ?; empty: any calling AE title")
+    allowed_ae_titles: tuple[Pattern, ...] = Field(
+        default=(), description="wildcards * and ?; empty: any calling AE title"
+    )
     anonymization: Anonymization = Field(default=Anonymization(), description="de-identification")
 
 

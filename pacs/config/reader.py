@@ -16,6 +16,7 @@ from typing import Any, Final
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pacs.config.advice import advice
 from pacs.config.availability import refused_keys, warnings
 from pacs.config.errors import ConfigurationError, Fault
 from pacs.config.model import Configuration
@@ -37,11 +38,20 @@ class Loaded:
     Attributes:
         source: the file, or None for the built-in defaults.
         warnings: for the log.
+        places: source and line of the keys that are not built-in defaults.
     """
 
     configuration: Configuration
     source: Path | None
     warnings: tuple[str, ...]
+    places: Mapping[tuple[str | int, ...], tuple[str, int]] = field(default_factory=dict, repr=False)
+
+    def place(self, path: tuple[str | int, ...]) -> str:
+        """Give FILE:LINE of a key, or what else its value comes from."""
+        while path not in self.places and path and isinstance(path[-1], int):
+            path = path[:-1]  # an environment variable gives a whole list
+        source, line = self.places.get(path, ("built-in defaults", 0))
+        return f"{source}:{line}" if line else source
 
 
 @dataclass(slots=True)
@@ -98,7 +108,8 @@ def load_configuration(path: Path | None, environment: Mapping[str, str]) -> Loa
         reading.fault(path_of_key, "not available yet; remove it to use the default")
     if reading.faults:
         raise ConfigurationError(reading.faults)
-    return Loaded(configuration, path if exists else None, tuple(warnings(configuration)))
+    told = (*warnings(configuration), *advice(configuration))
+    return Loaded(configuration, path if exists else None, told, reading.lines)
 
 
 def _read_file(path: Path, reading: _Reading, environment: Mapping[str, str]) -> dict[str, Any]:

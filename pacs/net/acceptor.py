@@ -5,7 +5,7 @@ Who may associate: the acceptor's protocol and factory (PS3.8 section 7.1), with
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import ClassVar, Final
 
@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from pacs.events import (
     AssociationClosed,
@@ -24,12 +25,21 @@ from pacs.events import (
 )
 from pacs.monitoring.logs import RateLimited
 from pacs.monitoring.metrics import Metrics
+from pacs.net.admission import (
+    PERMANENT,
+    SOURCE_PRESENTATION,
+    SOURCE_USER,
+    TRANSIENT,
+    Admission,
+    Admitted,
+    Rejection,
+)
 from pacs.net.association import Association
 from pacs.net.dispatch import ServiceDispatcher
 from pacs.net.protocol import UpperLayerProtocol
 from pacs.net.registry import AssociationRegistry
 from pacs.net.settings import AcceptorSettings, AssociationSettings
-from pacs.security.access import Principal
+from pacs.security.access import Origin
 from pacs.ul import (
     APPLICATION_CONTEXT_NAME,
     AAssociateAC,
@@ -39,34 +49,11 @@ from pacs.ul import (
     Implementation,
     ProviderAbortIndication,
     Role,
+    State,
     negotiate,
 )
 
-PERMANENT: Final = 1
-TRANSIENT: Final = 2
-SOURCE_USER: Final = 1
-SOURCE_PRESENTATION: Final = 3
-
-
-class Rejection(Exception):
-    """
-    The association is refused (A-ASSOCIATE-RJ, PS3.8 9.3.4).
-
-    Attributes:
-        result, source, reason: the fields of the PDU.
-        why: for the log and the event, without patient data.
-    """
-
-    def __init__(self, result: int, source: int, reason: int, why: str) -> None:
-        super().__init__(why)
-        self.result = result
-        self.source = source
-        self.reason = reason
-        self.why = why
-
-
-Admission = Callable[[AAssociateRQ, str], Principal | None]
-"""Gives the principal of a request from an address, or None when it may not associate."""
+DELAYED_REJECTIONS: Final = 50  # at once; further ones are not worth a connection
 
 
 class AcceptorProtocol(UpperLayerProtocol):
@@ -95,20 +82,72 @@ class AcceptorProtocol(UpperLayerProtocol):
     def refused_bytes(self, indication: ProviderAbortIndication) -> None:
         self.factory.bytes_refused(self.peer_address, str(indication.error))
 
+    @property
+    def origin(self) -> Origin:
+        """Where the peer is, and who its certificate says it is."""
+        return Origin(self.peer_address)
+
     def _associate_indicated(self, indication: AssociateIndication) -> None:
         request = indication.request
         try:
-            principal = self.factory.admit(request, self.peer_address)
+            admitted = self.factory.admit(request, self.origin)
         except Rejection as rejection:
-            self.factory.rejected(request, self.peer_address, rejection)
-            self._apply(self._upper_layer.reject(rejection.result, rejection.source, rejection.reason))
+            self._reject(request, rejection)
             return
+        if isinstance(admitted, Deferred):
+            admitted.addCallback(self._admitted, request).addErrback(self._not_admitted, request)
+        else:
+            self._establish(request, admitted)
+
+    def drop_if_refused(self) -> None:
+        """Wait no longer for a peer that was rejected or aborted to close the connection (Sta13)."""
+        if self._upper_layer.state is State.STA13:
+            self.drop()
+
+    @property
+    def _awaits_answer(self) -> bool:
+        """The peer is still there and waits for our answer to its A-ASSOCIATE-RQ (Sta3)."""
+        return self._wire is not None and self._upper_layer.state is State.STA3
+
+    def _admitted(self, admitted: Admitted, request: AAssociateRQ) -> None:
+        if self._awaits_answer:
+            self.factory.check_limits(request, self.peer_address)
+            self._establish(request, admitted)
+
+    def _not_admitted(self, failure: Failure, request: AAssociateRQ) -> None:
+        error = failure.value
+        if isinstance(error, Rejection):
+            self._reject(request, error)
+            return
+        self.log.failure("association of {peer_address} is aborted", failure, peer_address=self.peer_address)
+        self.abort()
+
+    def _reject(self, request: AAssociateRQ, rejection: Rejection) -> None:
+        self.factory.rejected(request, self.origin, rejection)
+        if rejection.delay_s and self.factory.delayed_rejections < DELAYED_REJECTIONS:
+            self.factory.delayed_rejections += 1
+            self._clock.callLater(rejection.delay_s, self._reject_late, rejection)
+        else:
+            self._send_rejection(rejection)
+
+    def _reject_late(self, rejection: Rejection) -> None:
+        self.factory.delayed_rejections -= 1
+        self._send_rejection(rejection)
+
+    def _send_rejection(self, rejection: Rejection) -> None:
+        if self._awaits_answer:
+            self._apply(self._upper_layer.reject(rejection.result, rejection.source, rejection.reason))
+
+    def _establish(self, request: AAssociateRQ, admitted: Admitted) -> None:
         accept, contexts = self.factory.negotiate(request)
+        if admitted.identity_response is not None:
+            information = replace(accept.user_information, user_identity_response=admitted.identity_response)
+            accept = replace(accept, user_information=information)
         association = Association(
             association_id=self.factory.next_association_id(),
             request=request,
             contexts=contexts,
-            principal=principal,
+            principal=admitted.principal,
             peer_address=self.peer_address,
             max_send_pdu_length=request.user_information.max_pdu_length,
             carrier=self,
@@ -126,6 +165,7 @@ class AcceptorFactory(Factory):
 
     Attributes:
         is_draining: no new associations; those without a running request end.
+        delayed_rejections: how many peers are being kept waiting for theirs.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -158,6 +198,7 @@ class AcceptorFactory(Factory):
         self.registry = registry
         self.dispatcher = dispatcher
         self.is_draining = False
+        self.delayed_rejections = 0
 
     def buildProtocol(self, addr: IAddress | None) -> AcceptorProtocol | None:  # type: ignore[override]
         if self.registry.half_open_count >= self._settings.max_half_open:
@@ -186,7 +227,9 @@ class AcceptorFactory(Factory):
         for connection in self.registry.connections():
             if isinstance(connection, AcceptorProtocol):
                 association = connection.association
-                if association is not None and not association.is_busy:
+                if association is None:
+                    connection.drop_if_refused()
+                elif not association.is_busy:
                     connection.became_idle()
         self._look_whether_all_closed()
         return drained
@@ -218,25 +261,33 @@ class AcceptorFactory(Factory):
             max_pdu_length=self._association_settings.max_pdu_length,
         )
 
-    def admit(self, request: AAssociateRQ, peer_address: str) -> Principal:
+    def admit(self, request: AAssociateRQ, origin: Origin) -> Admitted | Deferred[Admitted]:
         """
-        Decide on an association request.
+        Decide on an association request, at once unless a passcode is to be verified.
 
         Raises:
-            Rejection: with the fields of the A-ASSOCIATE-RJ.
+            Rejection: with the fields of the A-ASSOCIATE-RJ; from the Deferred too.
         """
-        settings, registry = self._settings, self.registry
-        if self.is_draining:
-            raise Rejection(TRANSIENT, SOURCE_PRESENTATION, 1, "the server is shutting down")
+        settings = self._settings
         if request.application_context != APPLICATION_CONTEXT_NAME:
             raise Rejection(PERMANENT, SOURCE_USER, 2, "application context name not supported")
         if not request.has_legal_calling_ae_title:
             raise Rejection(PERMANENT, SOURCE_USER, 3, "calling AE title is empty or has illegal characters")
         if not settings.accepts_any_called_ae and request.called_ae_title != settings.ae_title:
             raise Rejection(PERMANENT, SOURCE_USER, 7, f"called AE title is not {settings.ae_title}")
-        principal = self._admission(request, peer_address)
-        if principal is None:
-            raise Rejection(PERMANENT, SOURCE_USER, 3, "calling AE title may not associate")
+        self.check_limits(request, origin.peer_address)
+        return self._admission.admit(request, origin)
+
+    def check_limits(self, request: AAssociateRQ, peer_address: str) -> None:
+        """
+        Look whether there is room for one more association.
+
+        Raises:
+            Rejection: transient.
+        """
+        settings, registry = self._settings, self.registry
+        if self.is_draining:
+            raise Rejection(TRANSIENT, SOURCE_PRESENTATION, 1, "the server is shutting down")
         for limit, number, key in (
             (settings.max_associations, len(registry), "server.max_associations"),
             (
@@ -252,18 +303,17 @@ class AcceptorFactory(Factory):
         ):
             if number >= limit:
                 raise Rejection(TRANSIENT, SOURCE_PRESENTATION, 2, f"local limit, {key} is {limit}")
-        return principal
 
-    def rejected(self, request: AAssociateRQ, peer_address: str, rejection: Rejection) -> None:
+    def rejected(self, request: AAssociateRQ, origin: Origin, rejection: Rejection) -> None:
         """Log, count and publish a rejection."""
         self._metrics.associations_total.labels(result="rejected").inc()
         self._refusals.warn(
             self.log,
-            f"{peer_address} {rejection.why}",
+            f"{origin.peer_address} {rejection.why}",
             "association of {calling_ae_title} from {peer_address} is rejected: {reason}",
             calling_ae_title=request.calling_ae_title,
             called_ae_title=request.called_ae_title,
-            peer_address=peer_address,
+            peer_address=origin.peer_address,
             reason=rejection.why,
         )
         if self._bus.has_subscribers(AssociationRejected):
@@ -272,8 +322,8 @@ class AcceptorFactory(Factory):
                     association_id="",
                     calling_ae=request.calling_ae_title,
                     called_ae=request.called_ae_title,
-                    peer_address=peer_address,
-                    tls=False,
+                    peer_address=origin.peer_address,
+                    tls=origin.is_encrypted,
                     reason=rejection.why,
                     is_transient=rejection.result == TRANSIENT,
                 )
@@ -337,6 +387,6 @@ def _event(kind: type[AssociationEvent], association: Association, reason: str) 
         calling_ae=association.calling_ae_title,
         called_ae=association.called_ae_title,
         peer_address=association.peer_address,
-        tls=False,
+        tls=association.principal.is_encrypted,
         reason=reason,
     )

@@ -162,7 +162,7 @@ class ServiceDispatcher:
                 association_id=association.association_id,
             )
             refusal = DIMSEError(Status.PROCESSING_FAILURE, "internal error, see the server's log")
-        else:
+        elif refusal.status != Status.NOT_AUTHORIZED:  # that has been reported by whoever refused it
             self._refusals.warn(
                 self.log,
                 f"{association.peer_address} {request.operation} {refusal.status} {refusal.comment}",

@@ -45,6 +45,8 @@ from pacs.monitoring.metrics import Metrics
 from pacs.net.association import Association
 from pacs.net.dispatch import Handler
 from pacs.net.source import DataSetSource
+from pacs.security.access import Operation
+from pacs.services.authorization import Authorization
 from pacs.services.sop_classes import PATIENT_ROOT_FIND, PATIENT_STUDY_ONLY_FIND, STUDY_ROOT_FIND
 from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 
@@ -219,6 +221,7 @@ class QueryService:
         self,
         *,
         archive: Archive,
+        authorization: Authorization,
         bus: EventBus,
         metrics: Metrics,
         clock: IReactorTime,
@@ -226,6 +229,7 @@ class QueryService:
         identifier_bytes: int,
     ) -> None:
         self._archive = archive
+        self._authorization = authorization
         self._bus = bus
         self._metrics = metrics
         self._clock = clock
@@ -242,6 +246,7 @@ class QueryService:
     ) -> Response:
         """Give a pending response for each match, then the final one (PS3.4 C.4.1.3)."""
         started_s = self._clock.seconds()
+        self._authorization.require(association, Operation.FIND)
         if request.affected_sop_class_uid != context.abstract_syntax:
             raise DIMSEError(Status.SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the presentation context")
         if data_set is None:

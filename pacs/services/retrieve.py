@@ -35,6 +35,8 @@ from pacs.net.association import Answer, Association, AssociationClosed
 from pacs.net.dispatch import Handler
 from pacs.net.nodes import RemoteNode, RemoteNodes
 from pacs.net.source import DataSetSource
+from pacs.security.access import Operation
+from pacs.services.authorization import Authorization
 from pacs.services.retrieve_identifier import MODELS, parse_identifier
 from pacs.services.retrieve_progress import Progress
 from pacs.services.retrieve_report import Receiver, RetrieveReporter
@@ -77,6 +79,7 @@ class RetrieveService:
         archive: Archive,
         nodes: RemoteNodes,
         transcoder: Transcoder,
+        authorization: Authorization,
         bus: EventBus,
         metrics: Metrics,
         clock: IReactorTime,
@@ -86,6 +89,7 @@ class RetrieveService:
         self._archive = archive
         self._nodes = nodes
         self._transcoder = transcoder
+        self._authorization = authorization
         self._clock = clock
         self._identifier_bytes = identifier_bytes
         self._response_timeout_s = response_timeout_s
@@ -107,6 +111,7 @@ class RetrieveService:
         self, association: Association, context: AcceptedContext, request: CGetRQ, data_set: DataSetSource | None
     ) -> Answer:
         """Store what matches over the same association (PS3.4 C.4.3)."""
+        self._authorization.require(association, Operation.GET)
         selection = await self._select(association, context, request, data_set)
         sender = ObjectSender(
             association=association,
@@ -129,6 +134,8 @@ class RetrieveService:
         self, association: Association, context: AcceptedContext, request: CMoveRQ, data_set: DataSetSource | None
     ) -> Answer:
         """Store what matches over associations with the destination (PS3.4 C.4.2)."""
+        is_to_self = request.move_destination.strip(" ") == association.calling_ae_title
+        self._authorization.require(association, Operation.MOVE_TO_SELF if is_to_self else Operation.MOVE_TO_NODE)
         node = self._nodes.get(request.move_destination)
         if node is None:
             raise DIMSEError(

@@ -18,6 +18,8 @@ from pacs.events import EventBus, IntegrityAlarm
 from pacs.net.association import Association
 from pacs.net.dispatch import Handler
 from pacs.net.source import DataSetSource
+from pacs.security.access import Operation
+from pacs.services.authorization import Authorization
 from pacs.services.sop_classes import is_storage_sop_class
 from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 
@@ -27,8 +29,9 @@ class StorageService:
 
     _support = AbstractSyntaxSupport(accepts_transfer_syntax=keeps_pixels, peer_may_be_scp=True)
 
-    def __init__(self, *, archive: Archive, bus: EventBus) -> None:
+    def __init__(self, *, archive: Archive, authorization: Authorization, bus: EventBus) -> None:
         self._archive = archive
+        self._authorization = authorization
         self._bus = bus
         self.handlers: Mapping[type[Command], Handler] = {CStoreRQ: self.c_store}
 
@@ -40,6 +43,7 @@ class StorageService:
         self, association: Association, context: AcceptedContext, request: CStoreRQ, data_set: DataSetSource | None
     ) -> Response:
         """Keep one object; answer only when it is safe on disk and in the index (PS3.4 B.2)."""
+        self._authorization.require(association, Operation.STORE)
         if request.affected_sop_class_uid != context.abstract_syntax:
             raise DIMSEError(Status.SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the presentation context")
         if data_set is None:

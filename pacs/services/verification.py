@@ -11,6 +11,8 @@ from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES
 from pacs.dimse import CEchoRQ, CEchoRSP, Command, Response
 from pacs.net.association import Association
 from pacs.net.dispatch import Handler, ImmediateHandler
+from pacs.security.access import Operation
+from pacs.services.authorization import Authorization
 from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 
 VERIFICATION_SOP_CLASS: Final = "1.2.840.10008.1.1"
@@ -21,7 +23,8 @@ class VerificationService:
 
     _support = AbstractSyntaxSupport(accepts_transfer_syntax=TRANSFER_SYNTAXES.__contains__)
 
-    def __init__(self) -> None:
+    def __init__(self, *, authorization: Authorization) -> None:
+        self._authorization = authorization
         self.handlers: Mapping[type[Command], Handler] = {}
         self.immediate_handlers: Mapping[type[Command], ImmediateHandler] = {CEchoRQ: self.c_echo}
 
@@ -31,6 +34,7 @@ class VerificationService:
 
     def c_echo(self, association: Association, context: AcceptedContext, request: CEchoRQ) -> Response:
         """Say that we are here (PS3.7 9.1.5)."""
+        self._authorization.require(association, Operation.ECHO)
         return CEchoRSP(
             message_id_being_responded_to=request.message_id,
             status=0,

@@ -92,7 +92,6 @@ def test_spelling_variants_are_accepted(tmp_path: Path) -> None:
     "text",
     [
         "server: {tls: {enabled: true}}",
-        "security: {allowed_ae_titles: [A]}",
         "security: {anonymization: {auto_anonymize: true}}",
         "storage: {objects: {backend: s3}}",
         "storage: {database: {url: 'postgresql://x'}}",
@@ -107,7 +106,7 @@ def test_what_is_not_available_yet_is_refused_never_ignored(tmp_path: Path, text
 
 def test_each_default_that_is_not_in_force_gets_one_warning() -> None:
     warnings = load_configuration(None, {}).warnings
-    assert any(warning.startswith("security.access_control.enabled") for warning in warnings)
+    assert any(warning.startswith("rest_api.enabled") for warning in warnings)
     assert len(warnings) == len(set(warnings)) == len(NOT_IN_FORCE)
 
 
@@ -118,3 +117,36 @@ def test_secrets_come_from_files_and_are_masked(tmp_path: Path) -> None:
     assert line == "3: storage.database.url: not available yet; remove it to use the default"
     assert "password" not in line
     assert "no such file" in faults(tmp_path, "storage: {database: {url_file: /nowhere}}\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (
+            "security:\n  access_control:\n    grants: [{role: viewer, addresses: [10.0.0.0/40]}]",
+            "grants[0].addresses[0]",
+        ),
+        (
+            "security:\n  access_control:\n    users: [{name: a, role: viewer, password_hash: x}]",
+            "users[0].password_hash",
+        ),
+        ("security:\n  access_control:\n    grants: [{role: boss}]", "grants[0].role"),
+    ],
+)
+def test_a_grant_or_user_that_can_not_be_used_is_a_fault(tmp_path: Path, text: str, key: str) -> None:
+    assert faults(tmp_path, text)[0].startswith(f"3: security.access_control.{key}: ")
+
+
+def test_an_open_archive_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "pacs.yaml"
+    path.write_text("server: {interface: 0.0.0.0}\n")
+    warnings = "\n".join(load_configuration(path, {}).warnings)
+    assert "the built-in grants are in force" in warnings
+    assert "set security.allowed_ae_titles, or mutual TLS" in warnings
+    path.write_text(
+        "server: {interface: 0.0.0.0}\n"
+        "security: {allowed_ae_titles: [A], access_control: {grants: [{role: viewer, ae_titles: [A]}]}}\n"
+    )
+    warnings = "\n".join(load_configuration(path, {}).warnings)
+    assert "grants" not in warnings
+    assert "allowed_ae_titles" not in warnings

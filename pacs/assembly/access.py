@@ -1,0 +1,72 @@
+"""
+The access policy's part of the assembly: from the configuration to the policy that DIMSE and HTTP share.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorTime
+
+from pacs.config import Configuration
+from pacs.net.admission import Admission
+from pacs.security.access import Role
+from pacs.security.credentials import PasswordVerifier
+from pacs.security.policy import AccessPolicy, Grant
+from pacs.security.throttle import FailureThrottle
+
+
+def access_policy(configuration: Configuration) -> AccessPolicy:
+    """Give the policy of a configuration."""
+    security = configuration.security
+    control = security.access_control
+    return AccessPolicy(
+        is_enabled=control.enabled,
+        default_role=Role(control.default_role),
+        grants=[
+            Grant(
+                Role(grant.role),
+                ae_titles=grant.ae_titles,
+                addresses=grant.addresses,
+                certificate_names=grant.certificate_names,
+            )
+            for grant in control.grants
+        ],
+        allowed_ae_titles=security.allowed_ae_titles,
+        user_roles=[(user.name, Role(user.role)) for user in control.users],
+    )
+
+
+def password_verifier(configuration: Configuration, reactor: Any) -> PasswordVerifier:
+    """Give what verifies the passwords of the configured users."""
+    users = configuration.security.access_control.users
+    return PasswordVerifier(
+        hashes={user.name: user.password_hash.get_secret_value() for user in users}, reactor=reactor
+    )
+
+
+def make_admission(configuration: Configuration, *, verifier: PasswordVerifier, clock: IReactorTime) -> Admission:
+    """Build what decides on association requests."""
+    return Admission(
+        policy=access_policy(configuration),
+        verifier=verifier,
+        throttle=FailureThrottle(clock=clock),
+        allows_passcodes_in_clear=configuration.security.access_control.passcodes_in_clear,
+        clock=clock,
+    )
+
+
+class PasswordService(Service):
+    """Runs the threads that verify passwords, when there are users."""
+
+    def __init__(self, verifier: PasswordVerifier) -> None:
+        self._verifier = verifier
+
+    def startService(self) -> None:
+        super().startService()
+        self._verifier.start()
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._verifier.stop()

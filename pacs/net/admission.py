@@ -1,0 +1,168 @@
+"""
+Who may associate, and as whom: the policy's allowed AE titles and roles, and user identity negotiation (PS3.7 D.3.3.7).
+
+A bare user name (type 1) raises no role: anybody may claim one. A user name and passcode (type 2) gives the role of the
+user, over TLS unless the configuration allows the clear. Kerberos and SAML (3, 4) and JSON Web Tokens (5) are logged
+and ignored, as D.3.3.7 allows: the association is accepted without a positive response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from pacs.monitoring.logs import RateLimited
+from pacs.security.access import Origin, Principal
+from pacs.security.credentials import PasswordVerifier, TooManyVerifications
+from pacs.security.policy import AccessPolicy
+from pacs.security.throttle import FailureThrottle
+from pacs.ul import AAssociateRQ, UserIdentity
+
+PERMANENT: Final = 1
+TRANSIENT: Final = 2
+SOURCE_USER: Final = 1
+SOURCE_PRESENTATION: Final = 3
+NO_REASON_GIVEN: Final = 1
+TEMPORARY_CONGESTION: Final = 1
+CALLING_AE_TITLE_NOT_RECOGNIZED: Final = 3
+
+USER_NAME: Final = 1
+USER_NAME_AND_PASSCODE: Final = 2
+_OTHER_TYPES: Final[Mapping[int, str]] = {3: "Kerberos", 4: "SAML", 5: "JSON Web Token"}
+
+
+class Rejection(Exception):
+    """
+    The association is refused (A-ASSOCIATE-RJ, PS3.8 9.3.4).
+
+    Attributes:
+        result, source, reason: the fields of the PDU.
+        why: for the log and the event, without patient data.
+        delay_s: how long the answer should wait.
+    """
+
+    def __init__(self, result: int, source: int, reason: int, why: str, *, delay_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.result = result
+        self.source = source
+        self.reason = reason
+        self.why = why
+        self.delay_s = delay_s
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """
+    A peer that may associate.
+
+    Attributes:
+        identity_response: for the A-ASSOCIATE-AC; None gives no positive response (PS3.7 D.3.3.7.2).
+    """
+
+    principal: Principal
+    identity_response: bytes | None = None
+
+
+class Admission:
+    """
+    Decides on association requests.
+
+    Args:
+        allows_passcodes_in_clear: verify passcodes that came without TLS.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        *,
+        policy: AccessPolicy,
+        verifier: PasswordVerifier,
+        throttle: FailureThrottle,
+        allows_passcodes_in_clear: bool,
+        clock: IReactorTime,
+    ) -> None:
+        self._policy = policy
+        self._verifier = verifier
+        self._throttle = throttle
+        self._allows_passcodes_in_clear = allows_passcodes_in_clear
+        self._clock = clock
+        self._ignored = RateLimited(clock=clock)
+
+    def admit(self, request: AAssociateRQ, origin: Origin) -> Admitted | Deferred[Admitted]:
+        """
+        Decide on a request, at once unless a passcode is to be verified.
+
+        Raises:
+            Rejection: at once or from the Deferred.
+        """
+        if not self._policy.may_associate(request.calling_ae_title):
+            raise Rejection(
+                PERMANENT,
+                SOURCE_USER,
+                CALLING_AE_TITLE_NOT_RECOGNIZED,
+                "security.allowed_ae_titles does not have the calling AE title",
+                delay_s=self._throttle.failed(origin.peer_address),
+            )
+        identity = request.user_information.user_identity
+        if identity is None:
+            return self._admitted(request, origin)
+        if identity.type in (USER_NAME, USER_NAME_AND_PASSCODE) and not identity.primary_field:
+            raise self._refused("user identity without a user name", origin)
+        if identity.type == USER_NAME:
+            return self._admitted(request, origin, response=b"" if identity.is_response_requested else None)
+        if identity.type == USER_NAME_AND_PASSCODE and self._verifier:
+            return self._verify(request, origin, identity)
+        self._ignored.warn(
+            self.log,
+            f"{origin.peer_address} {identity.type}",
+            "{calling_ae_title} from {peer_address} identifies a user by {kind}, which is ignored: {why}",
+            calling_ae_title=request.calling_ae_title,
+            peer_address=origin.peer_address,
+            kind=_OTHER_TYPES.get(identity.type, f"type {identity.type}")
+            if identity.type != USER_NAME_AND_PASSCODE
+            else "a passcode",
+            why="no users are configured" if identity.type == USER_NAME_AND_PASSCODE else "not supported",
+        )
+        return self._admitted(request, origin)
+
+    def _admitted(
+        self, request: AAssociateRQ, origin: Origin, *, user: str | None = None, response: bytes | None = None
+    ) -> Admitted:
+        return Admitted(self._policy.principal(request.calling_ae_title, origin, user=user), response)
+
+    def _verify(self, request: AAssociateRQ, origin: Origin, identity: UserIdentity) -> Deferred[Admitted]:
+        if not (origin.is_encrypted or self._allows_passcodes_in_clear):
+            raise self._refused("user name and passcode in the clear, not over TLS", origin)
+        try:
+            name = identity.primary_field.decode("utf-8")
+        except UnicodeDecodeError:
+            raise self._refused("user name is not UTF-8", origin) from None
+        return Deferred.fromCoroutine(self._verified(request, origin, identity, name))
+
+    async def _verified(self, request: AAssociateRQ, origin: Origin, identity: UserIdentity, name: str) -> Admitted:
+        delay_s = self._throttle.delay_s(origin.peer_address)
+        if delay_s:
+            waited: Deferred[None] = Deferred()
+            self._clock.callLater(delay_s, waited.callback, None)
+            await waited
+        try:
+            is_right = await self._verifier.verify(name, identity.secondary_field)
+        except TooManyVerifications:
+            raise Rejection(
+                TRANSIENT, SOURCE_PRESENTATION, TEMPORARY_CONGESTION, "too many passcodes wait to be verified"
+            ) from None
+        if not is_right:
+            raise self._refused("user name or passcode is wrong", origin)
+        response = b"" if identity.is_response_requested else None
+        return self._admitted(request, origin, user=name, response=response)
+
+    def _refused(self, why: str, origin: Origin) -> Rejection:
+        return Rejection(
+            PERMANENT, SOURCE_USER, NO_REASON_GIVEN, why, delay_s=self._throttle.failed(origin.peer_address)
+        )
