@@ -21,13 +21,16 @@ from pacs.net.source import DataSetSource
 from pacs.security.access import Operation
 from pacs.services.authorization import Authorization
 from pacs.services.sop_classes import is_storage_sop_class
+from pacs.tasks.contexts import UNCOMPRESSED
 from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 
 
 class StorageService:
     """Keeps the objects that peers send."""
 
-    _support = AbstractSyntaxSupport(accepts_transfer_syntax=keeps_pixels, peer_may_be_scp=True)
+    _support = AbstractSyntaxSupport(
+        accepts_transfer_syntax=keeps_pixels, peer_may_be_scp=True, sent_best_in=UNCOMPRESSED
+    )
 
     def __init__(self, *, archive: Archive, authorization: Authorization, bus: EventBus) -> None:
         self._archive = archive

@@ -45,11 +45,14 @@ class AbstractSyntaxSupport:
     Attributes:
         accepts_transfer_syntax: tells whether a transfer syntax will do.
         peer_may_be_scp: the requestor may have the role of an SCP for it (as C-GET needs of Storage).
+        sent_best_in: transfer syntaxes, the best first, for a requestor that is the SCP and no SCU: those in which
+            whatever is to be sent can be sent, before those that it names first.
         extended: answers the service class application information of SOP class extended negotiation, or gives None.
     """
 
     accepts_transfer_syntax: Callable[[str], bool]
     peer_may_be_scp: bool = False
+    sent_best_in: tuple[str, ...] = ()
     extended: Callable[[bytes], bytes | None] | None = None
 
 
@@ -104,11 +107,11 @@ def negotiate(
     accepted: dict[int, AcceptedContext] = {}
     for context in request.presentation_contexts:
         supported = support(context.abstract_syntax)
-        answer = _answer_context(context, supported)
+        role = roles.get(context.abstract_syntax)
+        answer = _answer_context(context, supported, role)
         answers.append(answer)
         if supported is None or answer.result != RESULT_ACCEPTANCE:
             continue
-        role = roles.get(context.abstract_syntax)
         if role is not None:
             role = RoleSelection(role.sop_class_uid, role.scu_role, role.scp_role and supported.peer_may_be_scp)
             answered_roles[role.sop_class_uid] = role
@@ -146,9 +149,15 @@ def read_accepted(request: AAssociateRQ, response: AAssociateAC) -> dict[int, Ac
     return accepted
 
 
-def _answer_context(context: PresentationContextRQ, supported: AbstractSyntaxSupport | None) -> PresentationContextAC:
+def _answer_context(
+    context: PresentationContextRQ, supported: AbstractSyntaxSupport | None, role: RoleSelection | None
+) -> PresentationContextAC:
     if supported is None:
         return PresentationContextAC(context.id, RESULT_ABSTRACT_SYNTAX_NOT_SUPPORTED, context.transfer_syntaxes[0])
+    if role is not None and role.scp_role and not role.scu_role and supported.peer_may_be_scp:
+        for transfer_syntax in supported.sent_best_in:
+            if transfer_syntax in context.transfer_syntaxes:
+                return PresentationContextAC(context.id, RESULT_ACCEPTANCE, transfer_syntax)
     chosen = choose_transfer_syntax(context.transfer_syntaxes, supported.accepts_transfer_syntax)
     if chosen is None:
         return PresentationContextAC(context.id, RESULT_TRANSFER_SYNTAXES_NOT_SUPPORTED, context.transfer_syntaxes[0])

@@ -308,6 +308,14 @@ def test_an_identifier_that_does_not_fit_the_model_is_refused(
         requester.release()
 
 
+def test_a_requester_that_proposes_several_transfer_syntaxes_together_gets_one_for_everything(filled: Server) -> None:
+    """What is stored uncompressed can't be sent as JPEG 2000; what is stored as JPEG 2000 can be sent uncompressed."""
+    requester = Requester(
+        filled.port, GET["study"], [(CT_IMAGE_STORAGE, f"1.2.840.10008.1.2.4.90|{EXPLICIT}"), ("1.2.3.4", DEFLATED)]
+    )
+    assert [context.transfer_syntax for context in requester.accept.presentation_contexts[1:]] == [EXPLICIT, DEFLATED]
+
+
 def test_relational_retrieval_needs_no_keys_above(filled: Server, stored: Stored) -> None:
     """PS3.4 C.4.2.2.2 and C.5.3.1, when both sides agreed to it."""
     (_, _, series), uids = max(stored.grouped(3).items(), key=lambda item: len(item[1]))
