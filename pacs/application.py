@@ -32,6 +32,7 @@ from pacs.archive.reindex import reconcile
 from pacs.archive.settings import ArchiveSettings
 from pacs.assembly.access import PasswordService, make_admission, password_verifier
 from pacs.assembly.audit import AuditService, NetworkEntryService, make_audit_log
+from pacs.assembly.transcoding import TranscodingService, transcoding_settings
 from pacs.config import Configuration
 from pacs.control.lock import RootPathLock, RootPathLocked
 from pacs.control.server import ControlServer, Progress
@@ -56,7 +57,7 @@ from pacs.services.retrieve import RetrieveService
 from pacs.services.statuses import archive_failure
 from pacs.services.storage import StorageService
 from pacs.services.verification import VerificationService
-from pacs.tasks.send import NoTranscoder
+from pacs.transcoding.transcoder import Transcoder
 from pacs.ul import IMPLEMENTATION_CLASS_UID, Implementation
 from pacs.version import IMPLEMENTATION_VERSION_NAME
 
@@ -363,6 +364,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
     authorization = Authorization(bus=bus, metrics=metrics, clock=reactor)
     verifier = password_verifier(configuration, reactor)
     admission = make_admission(configuration, verifier=verifier, clock=reactor)
+    transcoder = Transcoder(settings=transcoding_settings(configuration), reactor=reactor)
     services = (
         VerificationService(authorization=authorization),
         QueryService(
@@ -378,8 +380,8 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         RetrieveService(
             archive=archive,
             nodes=_remote_nodes(configuration, reactor=reactor),
-            transcoder=NoTranscoder(),
             authorization=authorization,
+            transcoder=transcoder,
             bus=bus,
             metrics=metrics,
             clock=reactor,
@@ -397,6 +399,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
     for child in (
         AuditService(audit=audit, health=health, bus=bus, reactor=reactor),
         ArchiveService(archive),
+        TranscodingService(transcoder),
         ControlServer(root_path=root_path, commands={"reindex": reindex}, reactor=reactor),
         WatchdogService(LatenessWatchdog(clock=reactor, metrics=metrics, health=health)),
         PasswordService(verifier),

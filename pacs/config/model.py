@@ -92,6 +92,11 @@ class Limits(Section):
     associations_per_remote_node: int = Field(
         default=4, ge=1, le=1000, description="with one remote node at once; who needs one more waits"
     )
+    transcoding_processes: int = Field(default=2, ge=1, le=64, description="worker processes that decode images")
+    transcoding_seconds: float = Field(default=120, gt=0, le=3600, description="for one object in another encoding")
+    transcoding_memory_bytes: int = Field(
+        default=2 << 30, ge=512 << 20, le=64 << 30, description="address space of such a process"
+    )
     tls_handshake_seconds: float = Field(default=10, gt=0, le=600, description="TLS handshake")
     http_header_bytes: int = Field(default=16384, ge=1024, le=1 << 20, description="headers of an HTTP request")
     http_json_bytes: int = Field(default=1 << 20, ge=1024, le=64 << 20, description="JSON body of an HTTP request")

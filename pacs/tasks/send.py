@@ -25,6 +25,7 @@ from pacs.dimse import CStoreRQ, PieceBuffer, Response, encode_message
 from pacs.net.association import Answer, Association, AssociationClosed
 from pacs.tasks.ahead import Ahead
 from pacs.tasks.contexts import NotAccepted, SendingContexts
+from pacs.transcoding.errors import TranscodingError
 from pacs.ul import AcceptedContext
 
 PIECE_BYTES: Final = 640 * 1024  # read at once: a whole CT image; two of them are in memory for each association
@@ -89,17 +90,6 @@ class Transcoder(Protocol):
     def targets(self, transfer_syntax_uid: str) -> Sequence[str]: ...
 
     async def transcode(self, source: DataSetFile, transfer_syntax_uid: str) -> DataSetFile: ...
-
-
-class NoTranscoder:
-    """Sends objects as they are stored, or not at all."""
-
-    def targets(self, transfer_syntax_uid: str) -> Sequence[str]:
-        """Nothing can be made of anything."""
-        return ()
-
-    async def transcode(self, source: DataSetFile, transfer_syntax_uid: str) -> DataSetFile:
-        raise NotAccepted("transfer syntax not accepted by the receiver")
 
 
 class Unsendable(Exception):
@@ -215,7 +205,7 @@ class ObjectSender:
     async def _perform(self, current: _Next, upcoming: StoredObject | None) -> SubOperation:
         try:
             prepared = await current.get()
-        except (NotAccepted, ArchiveError, Unsendable) as error:
+        except (NotAccepted, ArchiveError, TranscodingError, Unsendable) as error:
             self._following = self._begin(upcoming)
             return SubOperation(current.stored, Outcome.FAILED, str(error))
         response = await self._store(current.stored, prepared, upcoming)
