@@ -23,15 +23,18 @@ from pacs.archive.candidate import Candidate
 from pacs.archive.commit import CommitThread, Job
 from pacs.archive.derive import Derivable, Derived, DeriveThread
 from pacs.archive.errors import ArchiveClosed, ObjectGone, StorageFailed
+from pacs.archive.headers import HeaderReader
 from pacs.archive.incoming import Incoming
 from pacs.archive.index.database import connect_writer, migrate
-from pacs.archive.index.readers import IndexReaders, Row
+from pacs.archive.index.finding import Finding
+from pacs.archive.index.readers import PAGE_ROWS, IndexReaders, Pages, Row
+from pacs.archive.index.search import statement_for
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.integrity import IntegrityThread, Reporter
 from pacs.archive.interfaces import InstanceHeader, Outcome, Stored
 from pacs.archive.objects.files import FileStore
 from pacs.archive.objects.journal import Journal
-from pacs.archive.query import Condition
+from pacs.archive.query import Condition, Query
 from pacs.archive.recovery import CLEAN_STOP, Sweep, check_tail, replay_journal
 from pacs.archive.retrieval import ObjectCursor, Selection, StoredObject, select_in_thread
 from pacs.archive.settings import ArchiveSettings
@@ -44,6 +47,7 @@ from pacs.security.access import Principal
 
 OBJECT_THREADS: Final = 8
 JOURNAL: Final = "journal"
+EXAMINED_ROWS: Final = 32  # at once, of a query that looks into headers
 DERIVED_PK: Final = "derived_pk"
 
 T = TypeVar("T")
@@ -84,6 +88,7 @@ class Archive:
         )
         self._journal = Journal(settings.root_path / JOURNAL, barrier=self.store.barrier)
         self._pool = ThreadPool(0, OBJECT_THREADS, name="objects")
+        self._headers = HeaderReader(store=self.store)
         self._readers = IndexReaders(path=settings.index_path, gate=self._gate, reactor=reactor)
         self._commit: CommitThread | None = None
         self._derive: DeriveThread | None = None
@@ -333,6 +338,32 @@ class Archive:
         """Run a function that reads objects in the pool for it."""
         result: T = await deferToThreadPool(self._reactor, self._pool, function, *arguments)
         return result
+
+    def find(self, query: Query, make_page: Callable[[list[Row]], T]) -> Pages[tuple[T, int]]:
+        """
+        Answer a query, page by page, all of one moment; whoever takes the pages closes them.
+
+        Args:
+            make_page: makes in a thread what is wanted of some rows.
+
+        Returns:
+            pages: what was made of the rows, and how many they are. A page may have none.
+        """
+        finding = Finding(query, headers=self._headers)
+
+        def fill(connection: sqlite3.Connection, rows: list[Row]) -> tuple[tuple[T, int], bool]:
+            found = finding.complete(connection, rows)
+            return (make_page(found), len(found)), finding.is_exhausted
+
+        text, parameters = finding.statement.text, finding.statement.parameters
+        return self._readers.read(text, parameters, fill, page_rows=PAGE_ROWS if finding.is_plain else EXAMINED_ROWS)
+
+    def look_up(self, query: Query) -> list[Row] | None:
+        """Answer a query at once when it is a lookup by a unique key; else, or when that would block, give None."""
+        statement = statement_for(query)
+        if not statement.is_lookup or statement.rest:
+            return None
+        return self._readers.look_up(statement.text, statement.parameters)
 
     def write_index(self, job: Job) -> Deferred[None]:
         """Have the commit thread run a function with the index's writer."""

@@ -206,8 +206,11 @@ def name_search_key(name: str) -> str:
     """
     Give the form in which names are compared: case, width and padding do not count (PS3.4 C.2.2.2.1.1).
 
-    Component groups stay apart by "=", components by "^"; empty ones at the end are dropped.
+    Component groups stay apart by "=", components by "^"; empty ones at the end are dropped. Several names are kept
+    apart by a backslash.
     """
+    if "\\" in name:
+        return "\\".join(map(name_search_key, name.split("\\")))
     normalized = unicodedata.normalize("NFKC", name).casefold()
     groups = ["^".join(part.strip() for part in group.split("^")).rstrip("^ ") for group in normalized.split("=")]
     return "=".join(groups).rstrip("=")

@@ -5,36 +5,29 @@ index answers it. It knows no protocol.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from pacs.archive.attributes import ATTRIBUTES, Attribute, Level, Matching
-
-LEVELS: Final = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE)
-BY_TAG: Final = {attribute.tag: attribute for attribute in ATTRIBUTES}
-
-MODALITIES_IN_STUDY: Final = 0x00080061
-SOP_CLASSES_IN_STUDY: Final = 0x00080062
-
-COMPUTED: Final[dict[int, tuple[str, str, Level]]] = {
-    MODALITIES_IN_STUDY: ("ModalitiesInStudy", "CS", Level.STUDY),
-    SOP_CLASSES_IN_STUDY: ("SOPClassesInStudy", "UI", Level.STUDY),
-    0x00201200: ("NumberOfPatientRelatedStudies", "IS", Level.PATIENT),
-    0x00201202: ("NumberOfPatientRelatedSeries", "IS", Level.PATIENT),
-    0x00201204: ("NumberOfPatientRelatedInstances", "IS", Level.PATIENT),
-    0x00201206: ("NumberOfStudyRelatedSeries", "IS", Level.STUDY),
-    0x00201208: ("NumberOfStudyRelatedInstances", "IS", Level.STUDY),
-    0x00201209: ("NumberOfSeriesRelatedInstances", "IS", Level.SERIES),
-}
-"""Attributes that the index computes, by tag: keyword, VR and level (PS3.4 C.6.1.1 and C.6.2.1)."""
+from pacs.archive.attributes import Level, Matching
+from pacs.archive.keys import BY_TAG as BY_TAG
+from pacs.archive.keys import COMPUTED as COMPUTED
+from pacs.archive.keys import LEVELS as LEVELS
+from pacs.archive.keys import MODALITIES_IN_STUDY as MODALITIES_IN_STUDY
+from pacs.archive.keys import SOP_CLASSES_IN_STUDY as SOP_CLASSES_IN_STUDY
+from pacs.archive.keys import is_of_header, key_vr
+from pacs.archive.keys import is_within as is_within
+from pacs.archive.keys import level_of as level_of
+from pacs.archive.names import name_patterns
+from pacs.archive.times import date_ends, date_time_ends, time_ends
 
 WILDCARD_CHARACTERS: Final = 1000
-UID_LIST_LENGTH: Final = 1000
+VALUE_LIST_LENGTH: Final = 1000
 
-_ONE_VALUE_VRS: Final = frozenset(("LT", "ST", "UT"))  # where a backslash is a character
-_DATE: Final = re.compile(r"\d{8}")
-_TIME: Final = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
+ONE_VALUE_VRS: Final = frozenset(("LT", "ST", "UT", "UR"))  # where a backslash is a character
+_WILDCARD_VRS: Final = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
+_NUMBER_VRS: Final = frozenset(("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"))
+_BINARY_VRS: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 
 
 class QueryError(Exception):
@@ -51,7 +44,7 @@ class Equals:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """List of UID matching, PS3.4 C.2.2.2.2."""
+    """List of UID matching, PS3.4 C.2.2.2.2, and the same for any text; each value may have wild cards, UIDs none."""
 
     tag: int
     values: tuple[str, ...]
@@ -66,15 +59,82 @@ class Wildcard:
 
 
 @dataclass(frozen=True, slots=True)
+class Number:
+    """Single value matching of numbers: by what they mean, whatever their leading zeros."""
+
+    tag: int
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Matching of person names, PS3.4 C.2.2.2.1.1; any of the keys."""
+
+    tag: int
+    keys: tuple[str, ...]
+    is_fuzzy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Range:
-    """Range matching, PS3.4 C.2.2.2.5; an open end is "". Both ends are included."""
+    """
+    Matching of dates, times and date-times, PS3.4 C.2.2.2.5. Both ends are included; an open one is "".
+
+    Attributes:
+        kind: DATE or TIME, or TEXT for a date-time.
+        matches_unknown: an entity whose value is empty matches, as PS3.4 C.2.2.1.2 has it for range matching.
+    """
 
     tag: int
     low: str
     high: str
+    kind: Matching = Matching.DATE
+    matches_unknown: bool = False
 
 
-Condition = Equals | AnyOf | Wildcard | Range
+@dataclass(frozen=True, slots=True)
+class Period:
+    """
+    A range of a date and of a time that are one moment, PS3.4 C.2.2.2.5.4.
+
+    Attributes:
+        date, time: the same form of range matching, each with the tag of its attribute.
+    """
+
+    date: Range
+    time: Range
+
+    @property
+    def tag(self) -> int:
+        """Of the date."""
+        return self.date.tag
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceKey:
+    """
+    Sequence matching, PS3.4 C.2.2.2.6: one item matches all conditions. Without conditions every entity matches.
+
+    Attributes:
+        wanted: the attributes of an item that are wanted; none at all: the whole sequence.
+        nested: the sequences among them.
+    """
+
+    tag: int
+    conditions: tuple[Condition, ...]
+    wanted: tuple[int, ...]
+    nested: tuple[SequenceKey, ...] = ()
+
+
+Condition = Equals | AnyOf | Wildcard | Number | Name | Range | Period | SequenceKey
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A column to sort by."""
+
+    tag: int
+    is_descending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,97 +144,119 @@ class Query:
 
     Attributes:
         conditions: all hold; universal matching is none.
-        wanted: tags of attributes and computed ones, at the level or above, in the order of the rows' columns.
+        wanted: tags of attributes at the level or above, in the order of the rows' columns.
+        order: attributes of the index to sort by; the order of arrival decides what is left, or everything.
+        limit: None for all.
     """
 
     level: Level
     conditions: tuple[Condition, ...]
     wanted: tuple[int, ...]
+    order: tuple[Order, ...] = ()
+    offset: int = 0
+    limit: int | None = None
 
 
-def level_of(tag: int) -> Level | None:
-    """Give the level that an attribute belongs to, or None when the index does not have it."""
-    attribute = BY_TAG.get(tag)
-    if attribute is not None:
-        return attribute.level
-    computed = COMPUTED.get(tag)
-    return None if computed is None else computed[2]
+def tags_of(condition: Condition) -> tuple[int, ...]:
+    """Give the attributes that a condition looks at."""
+    return (condition.date.tag, condition.time.tag) if isinstance(condition, Period) else (condition.tag,)
 
 
-def is_within(level: Level, upper: Level) -> bool:
-    """Whether `upper` is the level itself or above it."""
-    return LEVELS.index(upper) <= LEVELS.index(level)
-
-
-def condition_for(tag: int, value: str) -> Condition | None:
+def condition_for(tag: int, value: str, *, vr: str = "", is_fuzzy: bool = False) -> Condition | None:
     """
     Give the condition that a key's value means, or None for universal matching (PS3.4 C.2.2.2).
+
+    Args:
+        vr: as the peer encoded it; needed where the standard has none.
 
     Raises:
         QueryError: the value has no meaning for the attribute.
     """
-    if not value or set(value) == {"*"}:
+    vr = key_vr(tag, vr)
+    if not value or (vr in _WILDCARD_VRS and set(value) == {"*"}):
         return None
-    if tag in (MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY):
-        return _list_of(tag, value)
+    if vr in _BINARY_VRS:
+        raise QueryError(f"{name_of(tag)}: no matching is defined for VR {vr}")
+    if vr == "DA":
+        return _range(tag, value, Matching.DATE)
+    if vr == "TM":
+        return _range(tag, value, Matching.TIME)
+    if vr == "DT":
+        return _range(tag, value, Matching.TEXT)
+    values = tuple(_values(tag, value, vr))
+    if not values:
+        return None
+    if vr == "PN":
+        return Name(tag, values, is_fuzzy) if all(map(name_patterns, values)) else None
+    if vr in _NUMBER_VRS:
+        return Number(tag, values)
+    if len(values) > 1 or tag in (MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY):
+        return AnyOf(tag, values)
+    if vr in _WILDCARD_VRS and ("*" in values[0] or "?" in values[0]):
+        return Wildcard(tag, values[0])
+    return Equals(tag, values[0])
+
+
+def combined(conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
+    """Put ranges of a date and its time together, as combined date-time matching has it (PS3.4 C.2.2.2.5.4)."""
+    ranges = {c.tag: c for c in conditions if isinstance(c, Range) and c.matches_unknown}
+    periods: dict[int, Period] = {}
+    gone: set[int] = set()
+    for tag, date in ranges.items():
+        time = ranges.get(_TIME_OF.get(tag, 0))
+        if time is not None and (bool(date.low), bool(date.high)) == (bool(time.low), bool(time.high)):
+            periods[tag] = Period(date, time)
+            gone.add(time.tag)
+    return tuple(periods.get(c.tag, c) for c in conditions if c.tag not in gone)
+
+
+_TIME_OF: Final = {
+    0x00080020: 0x00080030, 0x00080021: 0x00080031, 0x00080022: 0x00080032, 0x00080023: 0x00080033,
+    0x00100030: 0x00100032, 0x00080012: 0x00080013, 0x00400244: 0x00400245, 0x00400250: 0x00400251,
+    0x00400002: 0x00400003,
+}  # fmt: skip
+"""Dates with the times that belong to them."""
+
+
+def name_of(tag: int) -> str:
+    """Give what an attribute is called in a message."""
     attribute = BY_TAG.get(tag)
-    if attribute is None:
-        return None
-    if attribute.matching is Matching.UID or ("\\" in value and attribute.vr not in _ONE_VALUE_VRS):
-        return _list_of(tag, value)
-    if attribute.matching is Matching.DATE:
-        return _date(attribute, value)
-    if attribute.matching is Matching.TIME:
-        return _time(attribute, value)
-    if attribute.matching in (Matching.TEXT, Matching.NAME) and ("*" in value or "?" in value):
-        if len(value) > WILDCARD_CHARACTERS:
-            raise QueryError(f"{attribute.keyword}: a pattern of more than {WILDCARD_CHARACTERS} characters")
-        return Wildcard(tag, value)
-    return Equals(tag, value)
+    if attribute is not None:
+        return attribute.keyword
+    return COMPUTED[tag][0] if tag in COMPUTED else f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-def _list_of(tag: int, value: str) -> Condition:
-    values = tuple(part.strip() for part in value.split("\\") if part.strip())
-    if len(values) > UID_LIST_LENGTH:
-        raise QueryError(f"a list of more than {UID_LIST_LENGTH} values")
-    return AnyOf(tag, values)
+def _values(tag: int, value: str, vr: str) -> Iterator[str]:
+    if len(value) > WILDCARD_CHARACTERS and ("*" in value or "?" in value):
+        raise QueryError(f"{name_of(tag)}: a pattern of more than {WILDCARD_CHARACTERS} characters")
+    if vr in ONE_VALUE_VRS or "\\" not in value:
+        yield value
+        return
+    values = [part.strip() for part in value.split("\\")]
+    if len(values) > VALUE_LIST_LENGTH:
+        raise QueryError(f"{name_of(tag)}: a list of more than {VALUE_LIST_LENGTH} values")
+    yield from filter(None, values)
 
 
-def _ends(value: str) -> tuple[str, str] | None:
-    """Give the ends of a range, or None when it is none."""
-    if "-" not in value:
-        return None
-    low, _, high = value.partition("-")
-    return low.strip(), high.strip()
+_ENDS: Final = {
+    Matching.DATE: (date_ends, "date"),
+    Matching.TIME: (time_ends, "time"),
+    Matching.TEXT: (date_time_ends, "date-time"),
+}
 
 
-def _date(attribute: Attribute, value: str) -> Condition:
-    value = value.replace(".", "").replace(":", "")
-    ends = _ends(value)
-    for part in ends or (value,):
-        if part and not _DATE.fullmatch(part):
-            raise QueryError(f"{attribute.keyword}: neither a date nor a range of dates")
+def _range(tag: int, value: str, kind: Matching) -> Condition:
+    ends_of, what = _ENDS[kind]
+    ends = ends_of(value)
     if ends is None:
-        return Range(attribute.tag, value, value)
-    if not any(ends):
-        raise QueryError(f"{attribute.keyword}: a range without ends")
-    return Range(attribute.tag, *ends)
+        raise QueryError(f"{name_of(tag)}: neither a {what} nor a range of them")
+    if not ends.low and not ends.high:
+        raise QueryError(f"{name_of(tag)}: a range without ends")
+    return Range(tag, ends.low, ends.high, kind, ends.is_range)
 
 
-def _time(attribute: Attribute, value: str) -> Condition:
-    """A time of less precision is the whole minute or hour (PS3.5 6.2, TM)."""
-    value = value.replace(":", "")
-    low, high = _ends(value) or (value, value)
-    for part in (low, high):
-        if part and not _TIME.fullmatch(part):
-            raise QueryError(f"{attribute.keyword}: neither a time nor a range of times")
-    if not low and not high:
-        raise QueryError(f"{attribute.keyword}: a range without ends")
-    return Range(attribute.tag, low, _latest(high))
-
-
-def _latest(time: str) -> str:
-    """Give the last moment that a time of limited precision means."""
-    if not time or "." in time:
-        return time and time.ljust(13, "9")
-    return time + "5959"[len(time) - 2 : 4] + ".999999" if len(time) < 6 else time + ".999999"
+def needs_header(query: Query) -> bool:
+    """Whether a query can't be answered from the index's columns alone."""
+    return any(map(is_of_header, query.wanted)) or any(
+        is_of_header(tag) for condition in query.conditions for tag in tags_of(condition)
+    )

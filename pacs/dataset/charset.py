@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
+from pacs.dataset.code_extensions import ESCAPE, decode_extended, encode_extended
+
 DEFAULT_REPERTOIRE: Final = "ascii"
 UTF_8: Final = "ISO_IR 192"
 
@@ -37,33 +39,6 @@ _SINGLE: Final[Mapping[str, str]] = {
 """Terms that stand alone, PS3.3 tables C.12-2 and C.12-5, with the codec of Python's library."""
 
 _WITHOUT_EXTENSIONS: Final = frozenset(("ISO_IR 192", "GB18030", "GBK"))
-
-_ESCAPES: Final[Mapping[bytes, str]] = {
-    b"(B": "ascii",
-    b"-A": "iso8859-1",
-    b"-B": "iso8859-2",
-    b"-C": "iso8859-3",
-    b"-D": "iso8859-4",
-    b"-L": "iso8859-5",
-    b"-G": "iso8859-6",
-    b"-F": "iso8859-7",
-    b"-H": "iso8859-8",
-    b"-M": "iso8859-9",
-    b"-b": "iso8859-15",
-    b")I": "shift_jis",
-    b"(J": "shift_jis",
-    b"-T": "iso8859-11",
-    b"$B": "iso2022_jp",
-    b"$(D": "iso2022_jp_2",
-    b"$)C": "euc_kr",
-    b"$)A": "gb2312",
-}
-"""Escape sequences of PS3.3 tables C.12-3 and C.12-4, without the ESC."""
-
-_STATEFUL: Final = frozenset(("iso2022_jp", "iso2022_jp_2"))  # 7-bit codecs that want the escape sequence themselves
-_ESCAPE: Final = b"\x1b"
-_RESET_AFTER: Final = frozenset(b"\r\n\f\t\\")
-_RESET_AFTER_IN_NAMES: Final = frozenset(b"\r\n\f\t\\^=")
 
 
 @lru_cache(maxsize=256)
@@ -105,37 +80,6 @@ def _decode(raw: bytes, codec: str) -> str:
     return raw.decode(codec, "replace")
 
 
-def _split_at_resets(raw: bytes, resets: frozenset[int]) -> list[bytes]:
-    """Cut behind each delimiter after which the first character set holds again (PS3.5 6.1.2.5.3)."""
-    parts: list[bytes] = []
-    start = 0
-    for index, byte in enumerate(raw):
-        if byte in resets:
-            parts.append(raw[start : index + 1])
-            start = index + 1
-    parts.append(raw[start:])
-    return parts
-
-
-def _decode_fragment(fragment: bytes) -> str:
-    """Decode what follows an ESC, up to the next."""
-    for escape, codec in _ESCAPES.items():
-        if fragment.startswith(escape):
-            if codec in _STATEFUL:
-                return (_ESCAPE + fragment).decode(codec, "replace")
-            return _decode(fragment[len(escape) :], codec)
-    return "\N{REPLACEMENT CHARACTER}" + fragment.decode("ascii", "replace")
-
-
-def _decode_extended(raw: bytes, first: str, is_person_name: bool) -> str:
-    text: list[str] = []
-    for part in _split_at_resets(raw, _RESET_AFTER_IN_NAMES if is_person_name else _RESET_AFTER):
-        head, *fragments = part.split(_ESCAPE)
-        text.append(_decode(head, first))
-        text += [_decode_fragment(fragment) for fragment in fragments]
-    return "".join(text)
-
-
 def decode_text(raw: bytes, specific_character_set: str, *, is_person_name: bool = False) -> str:
     """
     Give the text of a value; never fails.
@@ -143,23 +87,25 @@ def decode_text(raw: bytes, specific_character_set: str, *, is_person_name: bool
     Args:
         specific_character_set: values of (0008,0005) with backslashes between them; "" is the default repertoire.
     """
-    if raw.isascii() and _ESCAPE not in raw:
+    if raw.isascii() and ESCAPE not in raw:
         return raw.decode("ascii")
     terms = _terms(specific_character_set)
     first = _codec_of(terms[0]) or DEFAULT_REPERTOIRE
-    if _ESCAPE in raw and (_uses_extensions(terms) or first == DEFAULT_REPERTOIRE):
-        return _decode_extended(raw, first, is_person_name)
+    if ESCAPE in raw and (_uses_extensions(terms) or first == DEFAULT_REPERTOIRE):
+        return decode_extended(raw, first, is_person_name=is_person_name, decode=_decode)
     return _decode(raw, first)
 
 
-def encode_text(text: str, specific_character_set: str) -> bytes | None:
-    """Give a text's bytes in a character set without code extensions, or None when it can't represent it."""
+def encode_text(text: str, specific_character_set: str, *, is_person_name: bool = False) -> bytes | None:
+    """Give a text's bytes in a character set, with code extensions if it has them; None when it can't represent it."""
     if text.isascii():
         return text.encode("ascii")
     terms = _terms(specific_character_set)
     codec = _codec_of(terms[0])
-    if codec is None or (len(terms) > 1 and terms[0] not in _WITHOUT_EXTENSIONS):
+    if codec is None:
         return None
+    if _uses_extensions(terms):
+        return encode_extended(text, codec, terms, is_person_name=is_person_name)
     try:
         return codecs.encode(text, codec)
     except UnicodeEncodeError:

@@ -62,14 +62,19 @@ class ElementEncoder:
         self._is_implicit = syntax.is_implicit_vr
         self.is_little_endian = syntax.is_little_endian
 
+    def head(self, tag: int, vr: str, length: int) -> bytes:
+        """Give what stands before a value of some even length."""
+        if self._is_implicit:
+            return self._order.implicit.pack(tag >> 16, tag & 0xFFFF, length)
+        if vr in _LONG:
+            return self._order.long.pack(tag >> 16, tag & 0xFFFF, vr.encode(), length)
+        return self._order.short.pack(tag >> 16, tag & 0xFFFF, vr.encode(), length)
+
     def element(self, tag: int, vr: str, value: bytes) -> bytes:
         """Give one element; its value has even length."""
-        if self._is_implicit:
-            return self._order.implicit.pack(tag >> 16, tag & 0xFFFF, len(value)) + value
-        if vr in _LONG:
-            return self._order.long.pack(tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
-        value = value[:0xFFFE]
-        return self._order.short.pack(tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
+        if not self._is_implicit and vr not in _LONG:
+            value = value[:0xFFFE]
+        return self.head(tag, vr, len(value)) + value
 
     def data_set(self, elements: Iterable[tuple[int, str, bytes]]) -> bytes:
         """Give elements one after the other; the caller has them in the order of their tags."""

@@ -4,7 +4,7 @@ DIMSE, PS3.7: messages, their encoding, and their way through fragments; without
 
 from pacs.dimse.codec import decode_command, encode_command
 from pacs.dimse.errors import DIMSEError, DIMSEProtocolError
-from pacs.dimse.fragments import Fragment, MessageReader, encode_data_set_fragments, encode_message
+from pacs.dimse.fragments import Fragment, MessageEncoder, MessageReader, encode_data_set_fragments, encode_message
 from pacs.dimse.messages import (
     CCancelRQ,
     CEchoRQ,
@@ -53,6 +53,7 @@ __all__ = [
     "DIMSEError",
     "DIMSEProtocolError",
     "Fragment",
+    "MessageEncoder",
     "MessageReader",
     "NActionRQ",
     "NActionRSP",

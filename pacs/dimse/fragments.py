@@ -86,6 +86,30 @@ def encode_message(context_id: int, command: Command, data_set: bytes | None, ma
     return b"".join(parts)
 
 
+class MessageEncoder:
+    """
+    Encodes many messages of one command set, as the pending responses of a C-FIND are.
+
+    Args:
+        max_pdu_length: the peer's; 0 is unlimited.
+    """
+
+    def __init__(self, context_id: int, command: Command, max_pdu_length: int) -> None:
+        self._context_id = context_id
+        self._command = command
+        self._max_pdu_length = max_pdu_length
+        self._size = _fragment_bytes(max_pdu_length)
+        encoded = encode_command(command)
+        self._head = b"".join(_pdus(context_id, encoded, self._size, _COMMAND, True))
+
+    def message(self, data_set: bytes) -> bytes:
+        """Give the message with one data set."""
+        length = len(data_set)
+        if length > self._size:
+            return encode_message(self._context_id, self._command, data_set, self._max_pdu_length)
+        return self._head + _HEADER.pack(4, length + 6, length + 2, self._context_id, _LAST) + data_set
+
+
 def encode_data_set_fragments(
     context_id: int, data: bytes | memoryview, max_pdu_length: int, *, is_last: bool
 ) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ hands each request to the dispatcher; it does not know the transport, which `pac
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
@@ -134,6 +134,7 @@ class Association:
         self._running_message_id: int | None = None
         self._running_source: DataSetSource | None = None
         self._is_canceled = False
+        self._call_when_canceled: Callable[[], None] | None = None
         self._requests: dict[int, Deferred[Answer]] = {}
         self._next_message_id = 1
 
@@ -196,6 +197,25 @@ class Association:
     def abort(self) -> None:
         """Abort it, as its user (PS3.8 7.3)."""
         self._carrier.abort(0, 0)
+
+    def write(self, messages: bytes) -> Deferred[None] | None:
+        """
+        Send encoded messages in one write; give None when more may follow at once, else what fires then.
+
+        Raises:
+            AssociationClosed: it is gone.
+        """
+        if not self.is_open:
+            raise AssociationClosed
+        self._carrier.send_pdus(messages)
+        return self._carrier.wait_until_writable()
+
+    def when_canceled(self, message_id: int, call: Callable[[], None]) -> None:
+        """Have a function called as soon as the peer cancels the request that is being served."""
+        if self.is_canceled(message_id):
+            call()
+        elif message_id == self._running_message_id:
+            self._call_when_canceled = call
 
     def is_canceled(self, message_id: int) -> bool:
         """Whether the peer asked to cancel the request (C-CANCEL-RQ, PS3.7 9.3.2.3)."""
@@ -283,6 +303,8 @@ class Association:
         if isinstance(command, CCancelRQ):
             if command.message_id_being_responded_to == self._running_message_id:
                 self._is_canceled = True
+                if self._call_when_canceled is not None:
+                    self._call_when_canceled()
             return
         source = DataSetSource(context=context, flow=self._carrier) if command.has_data_set else None
         self._receiving = source
@@ -361,3 +383,4 @@ class Association:
         self._running = None
         self._running_message_id = None
         self._running_source = None
+        self._call_when_canceled = None

@@ -174,4 +174,6 @@ class ServiceDispatcher:
                 reason=refusal.comment or "",
             )
         comment = refusal.comment[:ERROR_COMMENT_CHARACTERS] if refusal.comment else None
-        return request.response(refusal.status, error_comment=comment)
+        return request.response(
+            refusal.status, error_comment=comment, offending_element=tuple(refusal.offending_elements)
+        )

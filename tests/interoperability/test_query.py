@@ -69,8 +69,10 @@ def test_names_match_without_case_and_whole(filled: Server) -> None:
     [("20300115", 1), ("20300101-20300131", 1), ("20300115-", 1), ("20300116-", 0), ("20290101-20300114", 0)],
 )
 def test_studies_by_date(filled: Server, date: str, count: int) -> None:
-    matches = find(filled, "-S", "STUDY", f"StudyDate={date}", "StudyInstanceUID", "ModalitiesInStudy")
+    found = find(filled, "-S", "STUDY", f"StudyDate={date}", "StudyInstanceUID", "ModalitiesInStudy")
+    matches = [match for match in found if match.get("StudyDate")]
     assert len(matches) == count
+    assert (len(found) > count) == ("-" in date), "an unknown date is in every range (PS3.4 C.2.2.1.2)"
     if count:
         assert (matches[0]["StudyInstanceUID"], matches[0]["ModalitiesInStudy"]) == ("1.2.9", "CT")
 

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     ForeignKey,
     Index,
     Integer,
@@ -26,7 +27,7 @@ from pacs.archive.attributes import ATTRIBUTES_OF, Level, Matching
 
 KEY: Final = BigInteger().with_variant(Integer, "sqlite")
 METADATA: Final = MetaData()
-SCHEMA: Final = "0001"
+SCHEMA: Final = "0002"
 """The last migration: what a new index is made as."""
 
 
@@ -38,6 +39,11 @@ def _attribute_columns(level: Level) -> list[Column[str]]:
         if attribute.matching is Matching.NAME:
             columns.append(Column(f"{attribute.column}_search", Text, nullable=False, server_default=""))
     return columns
+
+
+def _behind_group(column: str) -> str:
+    """Give the SQL of a name without its first component group."""
+    return f"CASE WHEN instr({column}, '=') > 0 THEN substr({column}, instr({column}, '=') + 1) ELSE '' END"
 
 
 def _count(name: str) -> Column[int]:
@@ -53,8 +59,12 @@ PATIENTS: Final = Table(
     Column("is_conflict", Boolean, nullable=False, server_default="0"),
     _count("num_studies"),
     _count("num_instances"),
+    Column("patient_name_ideographic", Text, Computed(_behind_group("patient_name_search"), persisted=False)),
+    Column("patient_name_phonetic", Text, Computed(_behind_group("patient_name_ideographic"), persisted=False)),
     Index("patients_by_id", "patient_id", "issuer"),
     Index("patients_by_name", "patient_name_search"),
+    Index("patients_by_ideographic_name", "patient_name_ideographic"),
+    Index("patients_by_phonetic_name", "patient_name_phonetic"),
 )
 
 STUDIES: Final = Table(
@@ -74,6 +84,7 @@ STUDIES: Final = Table(
     Index("studies_by_uid", "study_instance_uid"),
     Index("studies_by_date", "study_date"),
     Index("studies_by_accession_number", "accession_number"),
+    Index("studies_by_study_id", "study_id"),
 )
 
 SERIES: Final = Table(

@@ -1,47 +1,31 @@
 """
 From a query to a statement of the index, in SQLAlchemy Core: the same for SQLite and PostgreSQL.
+
+Statements are made once for each shape of a query (its level, what it wants, and the forms of its conditions) and
+found again by it; a query then costs its parameters alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Table, and_, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, Text, cast, func, literal_column, select
 
-from pacs.archive.attributes import Level, Matching, name_search_key
+from pacs.archive.attributes import Level
+from pacs.archive.index.clauses import TABLES, Bound, Clause, Parameters, bind, build, column_of, named
 from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
-from pacs.archive.query import (
-    BY_TAG,
-    LEVELS,
-    MODALITIES_IN_STUDY,
-    SOP_CLASSES_IN_STUDY,
-    AnyOf,
-    Condition,
-    Equals,
-    Query,
-    Range,
-    Wildcard,
-)
+from pacs.archive.index.sql import compile_shape
+from pacs.archive.keys import BY_TAG, COMPUTED, LEVELS, UNIQUE_KEYS, is_of_header
+from pacs.archive.query import Condition, Equals, Number, Order, Query, tags_of
 
-TABLES: Final[Mapping[Level, Table]] = {
-    Level.PATIENT: PATIENTS,
-    Level.STUDY: STUDIES,
-    Level.SERIES: SERIES,
-    Level.IMAGE: INSTANCES,
-}
+REMEMBERED_SHAPES: Final = 512
 
-_ESCAPE: Final = "!"
-_MULTIPLE: Final = frozenset(
-    ("image_type", "reading_physicians", "performing_physician", "operators_name", "admitting_diagnoses")
-)
-
-_COMPUTED: Final[Mapping[int, ColumnElement[Any]]] = {
-    MODALITIES_IN_STUDY: STUDIES.c.modalities_in_study,
-    SOP_CLASSES_IN_STUDY: STUDIES.c.sop_classes_in_study,
+_COUNTS: Final[Mapping[int, ColumnElement[Any]]] = {
     0x00201200: PATIENTS.c.num_studies,
     0x00201202: (
-        select(func.coalesce(func.sum(STUDIES.c.num_series), 0))
+        select(func.coalesce(func.sum(STUDIES.c.num_series), literal_column("0")))
         .where(STUDIES.c.patient_pk == PATIENTS.c.pk)
         .correlate(PATIENTS)
         .scalar_subquery()
@@ -53,130 +37,159 @@ _COMPUTED: Final[Mapping[int, ColumnElement[Any]]] = {
 }
 
 
+class Shape(NamedTuple):
+    """What a statement is made for; two queries of one shape differ in their parameters alone."""
+
+    level: Level
+    columns: tuple[int, ...]
+    clauses: tuple[Clause, ...]
+    counts: tuple[int, ...] = ()
+    order: tuple[Order, ...] = ()
+    wants_representative: bool = False
+    has_limit: bool = False
+    has_offset: bool = False
+
+
+class Statement(NamedTuple):
+    """
+    A statement of the index.
+
+    Attributes:
+        text, parameters: for the driver.
+        rest: conditions that only a look at each row tells; their attributes are columns behind the wanted ones.
+        is_lookup: it finds at most a few rows by a unique index, in microseconds.
+    """
+
+    text: str
+    parameters: tuple[Any, ...]
+    rest: tuple[Condition, ...] = ()
+    is_lookup: bool = False
+
+
+def statement_for(query: Query) -> Statement:
+    """
+    Give the statement whose rows are the matches, a column for each wanted attribute, in the order of arrival.
+
+    Attributes of the headers alone have no column; where any is wanted or matched, the last column is the key of an
+    object whose header has them.
+    """
+    shape, parameters, rest = _shape_of(query)
+    text, order = compile_shape_of(shape)
+    values = tuple(parameters[i] for i in order) if order is not None else tuple(parameters)
+    is_lookup = any(
+        isinstance(condition, Equals) and condition.tag == UNIQUE_KEYS[query.level] for condition in query.conditions
+    ) and (query.level is not Level.PATIENT)
+    return Statement(text, values, rest, is_lookup and not shape.wants_representative)
+
+
 def select_for(query: Query) -> Select[Any]:
-    """Give the statement whose rows are the matches, a column for each wanted attribute, in the order of arrival."""
-    columns = [_column(tag).label(f"c{i}") for i, tag in enumerate(query.wanted)]
-    level_table = TABLES[query.level]
-    statement = select(*columns).select_from(_joined(query.level)).where(*map(_where, query.conditions))
-    if query.level is Level.IMAGE:
-        statement = statement.where(INSTANCES.c.copy_number == 0)
-    return statement.order_by(level_table.c.pk)
+    """Give the same statement to be changed further; conditions on headers are not in it."""
+    shape, parameters, _ = _shape_of(query)
+    columns = tuple(tag for tag in query.wanted if not is_of_header(tag))
+    return _select(shape._replace(columns=columns)).params(**named(parameters))
+
+
+def _shape_of(query: Query) -> tuple[Shape, list[Any], tuple[Condition, ...]]:
+    clauses: list[Clause] = []
+    parameters: list[Any] = []
+    counts: list[int] = []
+    count_parameters: list[Any] = []
+    rest: list[Condition] = []
+    for condition in query.conditions:
+        if isinstance(condition, Number) and condition.tag in _COUNTS:
+            counts.append(condition.tag)
+            count_parameters.append(condition.values[0])
+            continue
+        bound = _bound(condition)
+        if bound is not None:
+            clauses.append(bound.clause)
+            parameters += bound.parameters
+        if bound is None or not bound.is_exact:
+            rest.append(condition)
+    columns = [tag for tag in query.wanted if not is_of_header(tag)]
+    columns += [tag for condition in rest for tag in tags_of(condition) if not is_of_header(tag)]
+    wants_header = any(map(is_of_header, query.wanted)) or any(
+        is_of_header(tag) for condition in rest for tag in tags_of(condition)
+    )
+    has_limit = query.limit is not None and not rest
+    has_offset = query.offset > 0 and not rest
+    shape = Shape(
+        query.level, tuple(columns), tuple(clauses), tuple(counts), query.order, wants_header, has_limit, has_offset
+    )
+    parameters += count_parameters
+    if has_limit:
+        parameters.append(query.limit)
+    if has_offset:
+        parameters.append(query.offset)
+    return shape, parameters, tuple(rest)
+
+
+def _bound(condition: Condition) -> Bound | None:
+    return None if any(map(is_of_header, tags_of(condition))) else bind(condition)
+
+
+@lru_cache(maxsize=REMEMBERED_SHAPES)
+def compile_shape_of(shape: Shape) -> tuple[str, tuple[int, ...] | None]:
+    """Give a shape's text, and the order of its parameters when it is not that of their making."""
+    return compile_shape(_select(shape))
+
+
+def _select(shape: Shape) -> Select[Any]:
+    parameters = Parameters()
+    columns = [_column(tag).label(f"c{i}") for i, tag in enumerate(shape.columns)]
+    if shape.wants_representative:
+        columns.append(_representative(shape.level).label("representative"))
+    statement = select(*columns).select_from(_joined(shape.level))
+    statement = statement.where(*(build(clause, parameters.take) for clause in shape.clauses))
+    statement = statement.where(*(cast(_COUNTS[tag], Text) == parameters.take() for tag in shape.counts))
+    if shape.level is Level.IMAGE:
+        statement = statement.where(INSTANCES.c.copy_number == literal_column("0"))
+    order = [column_of(o.tag).desc() if o.is_descending else column_of(o.tag) for o in shape.order]
+    statement = statement.order_by(*order, TABLES[shape.level].c.pk)
+    if shape.has_limit:
+        statement = statement.limit(parameters.take())
+    if shape.has_offset:
+        statement = statement.offset(parameters.take())
+    return statement
+
+
+_UPWARDS: Final = (
+    (Level.IMAGE, INSTANCES.c.series_pk, SERIES),
+    (Level.SERIES, SERIES.c.study_pk, STUDIES),
+    (Level.STUDY, STUDIES.c.patient_pk, PATIENTS),
+)
+"""Each level with the column that leads to the one above it."""
 
 
 def _joined(level: Level) -> Any:
     """Give the table of a level with those above it."""
-    joined: Any = PATIENTS
-    if LEVELS.index(level) >= 1:
-        joined = joined.join(STUDIES, STUDIES.c.patient_pk == PATIENTS.c.pk)
-    if LEVELS.index(level) >= 2:
-        joined = joined.join(SERIES, SERIES.c.study_pk == STUDIES.c.pk)
-    if LEVELS.index(level) >= 3:
-        joined = joined.join(INSTANCES, INSTANCES.c.series_pk == SERIES.c.pk)
+    joined: Any = TABLES[level]
+    for lower, key, table in _UPWARDS:
+        if LEVELS.index(lower) <= LEVELS.index(level):
+            joined = joined.join(table, key == table.c.pk)
     return joined
 
 
 def _column(tag: int) -> ColumnElement[Any]:
-    computed = _COMPUTED.get(tag)
-    if computed is not None:
-        return computed
-    attribute = BY_TAG[tag]
-    column: ColumnElement[Any] = TABLES[attribute.level].c[attribute.column]
-    return column
+    if tag in _COUNTS:
+        return cast(_COUNTS[tag], Text)
+    return column_of(tag) if tag in BY_TAG or tag in COMPUTED else literal_column("''")
 
 
-def _where(condition: Condition) -> ColumnElement[bool]:
-    tag = condition.tag
-    if tag == MODALITIES_IN_STUDY and isinstance(condition, AnyOf):
-        series = SERIES.alias()
-        return exists().where(series.c.study_pk == STUDIES.c.pk, or_(*_any(series.c.modality, condition.values)))
-    if tag == SOP_CLASSES_IN_STUDY and isinstance(condition, AnyOf):
-        values = literal("\\") + STUDIES.c.sop_classes_in_study + "\\"
-        return or_(*(values.contains(f"\\{uid}\\", autoescape=True) for uid in condition.values))
-    attribute = BY_TAG[tag]
-    table = TABLES[attribute.level]
-    is_multiple = attribute.column in _MULTIPLE
-    if attribute.matching is Matching.NAME:
-        return _name(table.c[f"{attribute.column}_search"], condition, is_multiple)
-    column = table.c[attribute.column]
-    if isinstance(condition, Range):
-        return _date_range(column, condition) if attribute.matching is Matching.DATE else _time_range(column, condition)
-    if attribute.matching is Matching.UID:
-        return column.in_(_values(condition))
-    if attribute.matching is Matching.NUMBER:
-        return or_(*(_same_number(column, value) for value in _values(condition)))
-    if is_multiple:
-        return or_(*(_one_of_several(column, _pattern(value)) for value in _values(condition)))
-    return or_(*_any(column, _values(condition)))
-
-
-def _values(condition: Condition) -> tuple[str, ...]:
-    """Give the values of a condition that is no range; each may have wild cards."""
-    if isinstance(condition, AnyOf):
-        return condition.values
-    if isinstance(condition, Wildcard):
-        return (condition.pattern,)
-    if isinstance(condition, Equals):
-        return (condition.value,)
-    raise TypeError(f"{type(condition).__name__} has no values")
-
-
-def _pattern(value: str) -> str:
-    """Give the LIKE pattern of a key's value: "*" and "?" are wild cards, everything else means itself."""
-    escaped = value.replace(_ESCAPE, _ESCAPE * 2).replace("%", f"{_ESCAPE}%").replace("_", f"{_ESCAPE}_")
-    return escaped.replace("*", "%").replace("?", "_")
-
-
-def _like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
-    return column.like(pattern, escape=_ESCAPE)
-
-
-def _any(column: ColumnElement[str], values: tuple[str, ...]) -> list[ColumnElement[bool]]:
-    return [_like(column, _pattern(value)) if "*" in value or "?" in value else column == value for value in values]
-
-
-def _one_of_several(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
-    """Match one of the values that an attribute has."""
-    return _like(literal("\\") + column + "\\", f"%\\{pattern}\\%")
-
-
-def _same_number(column: ColumnElement[str], value: str) -> ColumnElement[bool]:
-    """Leading zeros do not count (PS3.5 6.2, IS)."""
-    return and_(column != "", func.ltrim(column, "0") == value.lstrip("0"))
-
-
-def _name(column: ColumnElement[str], condition: Condition, is_multiple: bool) -> ColumnElement[bool]:
-    """Match a whole name, or some of its component groups (PS3.5 6.2.1.1); absent components match "*"."""
-    forms: list[ColumnElement[bool]] = []
-    for value in _values(condition):
-        key = _pattern(name_search_key(value)).lstrip("=")
-        keys = {key}
-        while key.endswith("^%"):
-            key = key[:-2]
-            keys.add(key)
-        if is_multiple:
-            forms += [_one_of_several(column, key) for key in keys]
-        else:
-            forms += [
-                _like(column, f"{before}{key}{behind}")
-                for key in keys
-                for before in ("", "%=")
-                for behind in ("", "=%")
-            ]
-    return or_(*forms)
-
-
-def _date_range(column: ColumnElement[str], condition: Range) -> ColumnElement[bool]:
-    """Match dates, those with points of old objects too (PS3.5 6.2, DA); a text that is no date is in no range."""
-    low, high = condition.low or "00000000", condition.high or "99999999"
-    old_low, old_high = (f"{end[:4]}.{end[4:6]}.{end[6:]}" for end in (low, high))
-    return or_(
-        and_(column.between(low, high), column.like("_" * 8)),
-        and_(column.between(old_low, old_high), column.like("____.__.__")),
-    )
-
-
-def _time_range(column: ColumnElement[str], condition: Range) -> ColumnElement[bool]:
-    """Match times of any precision; one without seconds or minutes is their beginning."""
-    digits = func.replace(column, ":", "")
-    padded = digits.concat(func.substr("000000", func.length(digits) + 1))
-    return and_(column != "", padded >= condition.low.ljust(6, "0"), padded <= (condition.high or "99"))
+def _representative(level: Level) -> ColumnElement[Any]:
+    """Give the key of the first object of an entity: its header has what the entity's objects have in common."""
+    if level is Level.IMAGE:
+        return INSTANCES.c.pk
+    series: Any = SERIES.c.pk
+    if level is not Level.SERIES:
+        study: Any = STUDIES.c.pk
+        if level is Level.PATIENT:
+            studies = STUDIES.alias()
+            study = select(func.min(studies.c.pk)).where(studies.c.patient_pk == PATIENTS.c.pk)
+            study = study.correlate(PATIENTS).scalar_subquery()
+        first = SERIES.alias()
+        series = select(func.min(first.c.pk)).where(first.c.study_pk == study)
+        series = series.correlate(PATIENTS, STUDIES).scalar_subquery()
+    instances = INSTANCES.alias()
+    found = select(func.min(instances.c.pk)).where(instances.c.series_pk == series)
+    return found.correlate(PATIENTS, STUDIES, SERIES).scalar_subquery()

@@ -68,3 +68,16 @@ def compile_select(statement: Select[Any]) -> tuple[str, tuple[Any, ...]]:
     assert isinstance(compiled, SQLCompiler)
     positions = compiled.positiontup or ()
     return str(compiled), tuple(compiled.params[name] for name in positions)
+
+
+def compile_shape(statement: Select[Any]) -> tuple[str, tuple[int, ...] | None]:
+    """
+    Give the text of a statement whose parameters are named p0, p1 and so on.
+
+    Returns:
+        the text, and the numbers of the parameters in their order in the text; None when that is 0, 1 and so on.
+    """
+    compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
+    assert isinstance(compiled, SQLCompiler)
+    order = tuple(int(name[1:]) for name in compiled.positiontup or ())
+    return str(compiled), None if order == tuple(range(len(order))) else order

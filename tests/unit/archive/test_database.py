@@ -28,10 +28,35 @@ def configuration(path: Path) -> Config:
     return config
 
 
-def schema_of(path: Path) -> list[tuple[str, str]]:
+def schema_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Give the columns of every table, and the statements of every index."""
     with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'alembic%'")
-        return sorted((str(name), str(sql)) for name, sql in rows if not name.startswith("sqlite_autoindex_alembic"))
+        entries = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE tbl_name NOT LIKE 'alembic%'")
+        return {
+            name: connection.execute(f"PRAGMA table_xinfo({name})").fetchall() if kind == "table" else [(sql,)]
+            for kind, name, sql in entries.fetchall()
+        }
+
+
+def index_of_the_first_schema(path: Path) -> None:
+    command.upgrade(configuration(path), "0001")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO patients (patient_name, patient_name_search) VALUES (?, ?)",
+            ("Yamada=山田=やまだ", "yamada=山田=やまだ"),
+        )
+
+
+def test_an_old_index_is_migrated_and_keeps_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    index_of_the_first_schema(path)
+    copy = migrate(path)
+    assert copy is not None
+    assert copy.exists()
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT patient_name, patient_name_ideographic, patient_name_phonetic FROM patients")
+        assert rows.fetchall() == [("Yamada=山田=やまだ", "山田=やまだ", "やまだ")]
+    assert migrate(path) is None
 
 
 def test_a_new_index_has_the_schema_that_the_migrations_make(tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from pacs.archive.attributes import ATTRIBUTES, ATTRIBUTES_OF, INDEX_TAGS, IndexValues, Level, index_values
+from pacs.archive.headers import HeaderReader
 from pacs.archive.index.database import connect_reader, connect_writer, migrate
-from pacs.archive.index.search import select_for
+from pacs.archive.index.finding import Finding
+from pacs.archive.index.search import select_for, statement_for
 from pacs.archive.index.sql import compile_select
 from pacs.archive.index.writer import IndexWriter
+from pacs.archive.objects.files import FileStore
 from pacs.archive.query import Query, condition_for
 from pacs.dataset.scanner import DataSetScanner
 from tests.samples import samples
@@ -97,16 +100,21 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Con
         yield connection
 
 
-def statement(level: Level, wanted: tuple[str, ...], keys: dict[str, str]) -> tuple[str, tuple[Any, ...]]:
+def query(level: Level, wanted: tuple[str, ...], keys: dict[str, str]) -> Query:
     conditions = [condition_for(TAGS[keyword], value) for keyword, value in keys.items()]
     found = tuple(condition for condition in conditions if condition is not None)
-    return compile_select(select_for(Query(level, found, tuple(TAGS[keyword] for keyword in wanted))))
+    return Query(level, found, tuple(TAGS[keyword] for keyword in wanted))
 
 
 @pytest.fixture
-def find(connection: sqlite3.Connection) -> Find:
+def find(connection: sqlite3.Connection, tmp_path: Path) -> Find:
+    headers = HeaderReader(store=FileStore(tmp_path, index_directory=tmp_path))
+
     def find(level: Level, *wanted: str, **keys: str) -> list[tuple[Any, ...]]:
-        return connection.execute(*statement(level, wanted, keys)).fetchall()
+        finding = Finding(query(level, wanted, keys), headers=headers)
+        statement = finding.statement
+        rows = connection.execute(statement.text, statement.parameters).fetchall()
+        return finding.complete(connection, rows)
 
     return find
 
@@ -252,6 +260,13 @@ def test_counts_are_those_of_what_is_kept(find: Find) -> None:
     assert [tuple(map(str, row)) for row in found] == [("1", "2", "2", "2", "2", "1", "CT\\SR")]
 
 
+def test_the_statement_that_may_be_changed_further_gives_the_same_rows(connection: sqlite3.Connection) -> None:
+    asked = query(Level.SERIES, ("SeriesInstanceUID",), {"StudyInstanceUID": "9.1\\9.2", "Modality": "M*"})
+    found = statement_for(asked)
+    expected = connection.execute(found.text, found.parameters).fetchall()
+    assert connection.execute(*compile_select(select_for(asked))).fetchall() == expected == [("9.2.1",)]
+
+
 @pytest.mark.parametrize(
     ("level", "keys"),
     [
@@ -259,6 +274,14 @@ def test_counts_are_those_of_what_is_kept(find: Find) -> None:
         (Level.STUDY, {"StudyInstanceUID": "9.1"}),
         (Level.STUDY, {"StudyDate": "20300101-20300131"}),
         (Level.STUDY, {"AccessionNumber": "A_1"}),
+        (Level.STUDY, {"AccessionNumber": "A_*"}),
+        (Level.STUDY, {"AccessionNumber": "A_?1*"}),
+        (Level.STUDY, {"PatientName": "Known^Anna"}),
+        (Level.STUDY, {"PatientName": "Known*"}),
+        (Level.PATIENT, {"PatientName": "山*"}),
+        (Level.PATIENT, {"PatientName": "=山田^太郎"}),
+        (Level.PATIENT, {"PatientID": "K*"}),
+        (Level.STUDY, {"PatientID": "K*", "StudyDate": "20300101-20300131"}),
         (Level.SERIES, {"StudyInstanceUID": "9.1"}),
         (Level.IMAGE, {"StudyInstanceUID": "9.1", "SeriesInstanceUID": "9.1.1"}),
         (Level.IMAGE, {"SOPInstanceUID": "9.1.1.1"}),
@@ -267,6 +290,7 @@ def test_counts_are_those_of_what_is_kept(find: Find) -> None:
 def test_what_people_ask_for_is_found_by_an_index(
     connection: sqlite3.Connection, level: Level, keys: dict[str, str]
 ) -> None:
-    text, parameters = statement(level, ("PatientID",), keys)
+    statement = statement_for(query(level, ("PatientID",), keys))
+    text, parameters = statement.text, statement.parameters
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", parameters)]
     assert not [step for step in plan if step.startswith("SCAN")], plan
