@@ -22,7 +22,7 @@ from pacs.archive.names import name_patterns
 from pacs.archive.times import date_ends, date_time_ends, time_ends
 
 WILDCARD_CHARACTERS: Final = 1000
-VALUE_LIST_LENGTH: Final = 1000
+UID_LIST_LENGTH: Final = 1000
 
 ONE_VALUE_VRS: Final = frozenset(("LT", "ST", "UT", "UR"))  # where a backslash is a character
 _WILDCARD_VRS: Final = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
@@ -233,8 +233,8 @@ def _values(tag: int, value: str, vr: str) -> Iterator[str]:
         yield value
         return
     values = [part.strip() for part in value.split("\\")]
-    if len(values) > VALUE_LIST_LENGTH:
-        raise QueryError(f"{name_of(tag)}: a list of more than {VALUE_LIST_LENGTH} values")
+    if len(values) > UID_LIST_LENGTH:
+        raise QueryError(f"{name_of(tag)}: a list of more than {UID_LIST_LENGTH} values")
     yield from filter(None, values)
 
 

@@ -98,7 +98,7 @@ class MessageEncoder:
         self._context_id = context_id
         self._command = command
         self._max_pdu_length = max_pdu_length
-        self._size = _fragment_bytes(max_pdu_length)
+        self._size = fragment_bytes(max_pdu_length)
         encoded = encode_command(command)
         self._head = b"".join(_pdus(context_id, encoded, self._size, _COMMAND, True))
 
