@@ -26,7 +26,7 @@ from pacs.archive.errors import (
     disk_failure,
 )
 from pacs.archive.interfaces import InstanceHeader, Stored
-from pacs.archive.objects.files import FileStore, write_all
+from pacs.archive.objects.files import FileStore, start_writeback, write_all
 from pacs.archive.settings import ArchiveSettings
 from pacs.dataset.errors import DataSetError
 from pacs.dataset.part10 import encode_file_meta
@@ -213,6 +213,7 @@ class Incoming:
                 group, group_bytes = [], 0
         if group:
             write_all(self._descriptor, group)
+        start_writeback(self._descriptor)
 
     def _write_in_thread(self) -> None:
         try:

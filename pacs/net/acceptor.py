@@ -190,6 +190,8 @@ class AcceptorFactory(Factory):
         self._implementation = implementation
         self._bus = bus
         self._metrics = metrics
+        metrics.associations_active.set_function(lambda: len(registry))
+        self._accepted = metrics.associations_total.labels(result="accepted")
         self._clock = clock
         self._ids = count(1)
         self._id_prefix = secrets.token_hex(3)
@@ -345,8 +347,7 @@ class AcceptorFactory(Factory):
     def association_established(self, connection: AcceptorProtocol, association: Association) -> None:
         """Register and tell."""
         self.registry.established(connection, association)
-        self._metrics.associations_active.set(len(self.registry))
-        self._metrics.associations_total.labels(result="accepted").inc()
+        self._accepted.inc()
         if self._settings.logs_associations:
             self.log.debug(
                 "association {association_id}: {calling_ae_title} from {peer_address}",
@@ -362,7 +363,6 @@ class AcceptorFactory(Factory):
         self.registry.closed(connection)
         association = connection.association
         if association is not None:
-            self._metrics.associations_active.set(len(self.registry))
             if self._settings.logs_associations:
                 self.log.debug(
                     "association {association_id} of {calling_ae_title} ended: {reason}",

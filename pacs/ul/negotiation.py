@@ -5,8 +5,9 @@ asynchronous operations window (PS3.7 D.3.3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from pacs.ul.items import (
@@ -101,11 +102,46 @@ def negotiate(
         the A-ASSOCIATE-AC, and the accepted contexts by their id.
     """
     information = request.user_information
-    roles = {selection.sop_class_uid: selection for selection in information.role_selections}
+    answers, answered_roles, extended, accepted = _answer(
+        request.presentation_contexts, information.role_selections, information.extended_negotiations, support
+    )
+    response = UserInformation(
+        max_pdu_length=max_pdu_length,
+        implementation_class_uid=implementation.class_uid,
+        implementation_version_name=implementation.version_name,
+        asynchronous_operations_window=(
+            None if information.asynchronous_operations_window is None else AsynchronousOperationsWindow(1, 1)
+        ),
+        role_selections=answered_roles,
+        extended_negotiations=extended,
+    )
+    accept = AAssociateAC(
+        called_ae_title=request.called_ae_title,
+        calling_ae_title=request.calling_ae_title,
+        presentation_contexts=answers,
+        user_information=response,
+    )
+    return accept, dict(accepted)
+
+
+@lru_cache(maxsize=512)
+def _answer(
+    contexts: tuple[PresentationContextRQ, ...],
+    role_selections: tuple[RoleSelection, ...],
+    extended_negotiations: tuple[ExtendedNegotiation, ...],
+    support: Callable[[str], AbstractSyntaxSupport | None],
+) -> tuple[
+    tuple[PresentationContextAC, ...],
+    tuple[RoleSelection, ...],
+    tuple[ExtendedNegotiation, ...],
+    Mapping[int, AcceptedContext],
+]:
+    """Answer a proposal; peers make the same one again and again, so the answer is remembered."""
+    roles = {selection.sop_class_uid: selection for selection in role_selections}
     answered_roles: dict[str, RoleSelection] = {}
     answers: list[PresentationContextAC] = []
     accepted: dict[int, AcceptedContext] = {}
-    for context in request.presentation_contexts:
+    for context in contexts:
         supported = support(context.abstract_syntax)
         role = roles.get(context.abstract_syntax)
         answer = _answer_context(context, supported, role)
@@ -116,23 +152,8 @@ def negotiate(
             role = RoleSelection(role.sop_class_uid, role.scu_role, role.scp_role and supported.peer_may_be_scp)
             answered_roles[role.sop_class_uid] = role
         accepted[context.id] = _accepted(context, answer, role)
-    response = UserInformation(
-        max_pdu_length=max_pdu_length,
-        implementation_class_uid=implementation.class_uid,
-        implementation_version_name=implementation.version_name,
-        asynchronous_operations_window=(
-            None if information.asynchronous_operations_window is None else AsynchronousOperationsWindow(1, 1)
-        ),
-        role_selections=tuple(answered_roles.values()),
-        extended_negotiations=_answer_extended(information, accepted, support),
-    )
-    accept = AAssociateAC(
-        called_ae_title=request.called_ae_title,
-        calling_ae_title=request.calling_ae_title,
-        presentation_contexts=tuple(answers),
-        user_information=response,
-    )
-    return accept, accepted
+    extended = _answer_extended(extended_negotiations, accepted, support)
+    return tuple(answers), tuple(answered_roles.values()), extended, accepted
 
 
 def read_accepted(request: AAssociateRQ, response: AAssociateAC) -> dict[int, AcceptedContext]:
@@ -177,13 +198,13 @@ def _accepted(
 
 
 def _answer_extended(
-    information: UserInformation,
+    proposals: tuple[ExtendedNegotiation, ...],
     accepted: dict[int, AcceptedContext],
     support: Callable[[str], AbstractSyntaxSupport | None],
 ) -> tuple[ExtendedNegotiation, ...]:
     abstract_syntaxes = {context.abstract_syntax for context in accepted.values()}
     answers: list[ExtendedNegotiation] = []
-    for proposal in information.extended_negotiations:
+    for proposal in proposals:
         supported = support(proposal.sop_class_uid) if proposal.sop_class_uid in abstract_syntaxes else None
         if supported is None or supported.extended is None:
             continue

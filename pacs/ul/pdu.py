@@ -5,6 +5,7 @@ The protocol data units, PS3.8 9.3, except P-DATA-TF, which is never held whole:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -14,6 +15,7 @@ from pacs.ul.items import (
     ITEM_APPLICATION_CONTEXT,
     ITEM_PRESENTATION_CONTEXT_AC,
     ITEM_PRESENTATION_CONTEXT_RQ,
+    ITEM_USER_IDENTITY_RQ,
     ITEM_USER_INFORMATION,
     MAX_PRESENTATION_CONTEXTS,
     PresentationContextAC,
@@ -84,10 +86,23 @@ def _read_associate(body: bytes, context_item: int) -> tuple[int, str, str, str,
         elif item_type == context_item:
             contexts.append(item)
         elif item_type == ITEM_USER_INFORMATION:
-            user_information = UserInformation.decode(item)
+            read = UserInformation.decode if _HEAD_OF_IDENTITY in item else _user_information
+            user_information = read(item)
     if user_information is None:
         raise RemoteProtocolError("A-ASSOCIATE PDU without user information")
     return version, called, calling, application_context, contexts, user_information
+
+
+# A peer proposes the same, association after association: what was read or written once is remembered. Not what has a
+# user's identity in it.
+_HEAD_OF_IDENTITY: Final = bytes((ITEM_USER_IDENTITY_RQ, 0))
+_proposed_context = lru_cache(maxsize=2048)(PresentationContextRQ.decode)
+_user_information = lru_cache(maxsize=512)(UserInformation.decode)
+
+
+@lru_cache(maxsize=512)
+def _encode_contexts(contexts: tuple[PresentationContextAC, ...]) -> bytes:
+    return b"".join([context.encode() for context in contexts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +153,7 @@ class AAssociateRQ:
             raise RemoteProtocolError(
                 f"{len(items)} presentation contexts, 1 to {MAX_PRESENTATION_CONTEXTS} are allowed"
             )
-        contexts = tuple(PresentationContextRQ.decode(item) for item in items)
+        contexts = tuple(map(_proposed_context, items))
         ids = {context.id for context in contexts}
         if len(ids) != len(contexts) or any(context_id % 2 == 0 for context_id in ids):
             raise RemoteProtocolError(
@@ -160,9 +175,11 @@ class AAssociateAC:
 
     def encode(self) -> bytes:
         """Give the PDU."""
-        items = [encode_item(ITEM_APPLICATION_CONTEXT, self.application_context.encode("ascii"))]
-        items += [context.encode() for context in self.presentation_contexts]
-        items.append(self.user_information.encode())
+        items = [
+            encode_item(ITEM_APPLICATION_CONTEXT, self.application_context.encode("ascii")),
+            _encode_contexts(self.presentation_contexts),
+            self.user_information.encode(),
+        ]
         body = _encode_associate(self.protocol_version, self.called_ae_title, self.calling_ae_title, items)
         return encode_pdu(TYPE_ASSOCIATE_AC, body)
 

@@ -54,6 +54,19 @@ def _find_renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
     return found
 
 
+def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    try:
+        function = ctypes.CDLL(None, use_errno=True).sync_file_range
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    function.restype = ctypes.c_int
+    found: Callable[[int, int, int, int], int] = function
+    return found
+
+
+_SYNC_FILE_RANGE: Final = _find_sync_file_range()
+_SYNC_FILE_RANGE_WRITE: Final = 2
 _SYNCFS: Final = _find_syncfs()
 _RENAMEAT2: Final = _find_renameat2()
 _AT_FDCWD: Final = -100
@@ -70,6 +83,12 @@ def write_all(descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
             rest = memoryview(b"".join(group))[written:]
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
+
+
+def start_writeback(descriptor: int) -> None:
+    """Have the disk begin to write what was written to a file: the barrier then waits for less. A hint, no promise."""
+    if _SYNC_FILE_RANGE is not None:
+        _SYNC_FILE_RANGE(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
 
 class FileStore:
