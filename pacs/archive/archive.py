@@ -414,7 +414,13 @@ class Archive:
             candidate = item.candidate
             size_bytes += candidate.size_bytes
             derivable.append(
-                Derivable(item.pk, item.path, candidate.data_set_offset, candidate.header.transfer_syntax_uid)
+                Derivable(
+                    item.pk,
+                    item.path,
+                    candidate.data_set_offset,
+                    candidate.header.transfer_syntax_uid,
+                    candidate.scanned,
+                )
             )
         derive.add(derivable)
         metrics.batch_stored(len(stored), size_bytes, duration_s)

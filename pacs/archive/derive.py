@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from pacs.archive.objects.files import FileStore
 from pacs.dataset.errors import DataSetError
 from pacs.dataset.scanner import DataSetScanner, ScanLimits, ScannedDataSet
+from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES
 
 READ_BYTES: Final = 1 << 20
 NICENESS: Final = 19
@@ -40,6 +41,8 @@ class Derivable(NamedTuple):
     path: str
     data_set_offset: int
     transfer_syntax_uid: str
+    scanned: ScannedDataSet | None = None
+    """What was seen when it arrived; None at a start, which scans it again."""
 
 
 class Derived(NamedTuple):
@@ -53,7 +56,7 @@ class Derived(NamedTuple):
 def _pack_header(descriptor: int, start: int, scanned: ScannedDataSet) -> bytes | None:
     """Give a data set without its bulk values, compressed: the holes, then what is around them."""
     holes = scanned.holes
-    if scanned.byte_count - sum(length for _, length in holes) > LARGEST_HEADER_BYTES:
+    if holes is None or scanned.byte_count - sum(length for _, length in holes) > LARGEST_HEADER_BYTES:
         return None
     parts = [_COUNT.pack(len(holes)), *(_PAIR.pack(*hole) for hole in holes)]
     position = 0
@@ -82,19 +85,27 @@ def derive(store: FileStore, item: Derivable, *, limits: ScanLimits) -> Derived:
     digest = hashlib.sha256()
     header: bytes | None = None
     with os.fdopen(store.open_object(item.path), "rb", buffering=0) as file:
-        digest.update(file.read(item.data_set_offset))
-        try:
-            scanner = DataSetScanner(item.transfer_syntax_uid, wanted=frozenset(), limits=limits, want_holes=True)
-            while piece := file.read(READ_BYTES):
-                digest.update(piece)
-                if not scanner.is_costly:
-                    scanner.feed(piece)
-            if not scanner.is_costly:
-                header = _pack_header(file.fileno(), item.data_set_offset, scanner.finish())
-        except DataSetError:
-            while piece := file.read(READ_BYTES):
-                digest.update(piece)
+        while piece := file.read(READ_BYTES):
+            digest.update(piece)
+        scanned = item.scanned or _scan(file.fileno(), item, limits)
+        if scanned is not None and not TRANSFER_SYNTAXES[item.transfer_syntax_uid].is_deflated:
+            header = _pack_header(file.fileno(), item.data_set_offset, scanned)
     return Derived(item.pk, digest.hexdigest(), header)
+
+
+def _scan(descriptor: int, item: Derivable, limits: ScanLimits) -> ScannedDataSet | None:
+    """Scan an object again; None for what has no header to keep."""
+    try:
+        scanner = DataSetScanner(item.transfer_syntax_uid, wanted=frozenset(), limits=limits)
+        if scanner.is_costly:
+            return None
+        position = item.data_set_offset
+        while piece := os.pread(descriptor, READ_BYTES, position):
+            scanner.feed(piece)
+            position += len(piece)
+        return scanner.finish()
+    except DataSetError:
+        return None
 
 
 class DeriveThread:

@@ -20,7 +20,8 @@ from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES
 
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 WANTED_VALUE_BYTES: Final = 64 * 1024  # a longer value of a wanted attribute is not indexed
-HOLE_BYTES: Final = 4096  # a longer value is bulk: not part of the header
+HOLE_BYTES: Final = 4096  # a longer value of a VR with a 32-bit length is bulk: not part of the header
+HOLES: Final = 100_000  # with more the header is not kept: they are fragments of an enormous multi-frame image
 INFLATED_PIECE_BYTES: Final = 256 * 1024
 
 SHORT_VRS: Final = (
@@ -64,13 +65,13 @@ class ScannedDataSet:
         values: raw values of the wanted attributes of the main data set, by tag.
         is_little_endian: the byte order of binary values.
         byte_count: length of the data set, inflated if it was deflated.
-        holes: offset and length of each value that is too long for the header, when they were asked for.
+        holes: offset and length of each value that is too long for the header; None when there are too many.
     """
 
     values: Mapping[int, bytes]
     is_little_endian: bool
     byte_count: int
-    holes: tuple[tuple[int, int], ...]
+    holes: tuple[tuple[int, int], ...] | None
 
 
 class _Encoding(NamedTuple):
@@ -136,7 +137,7 @@ class _Walker:
 
     __slots__ = (
         "_carry", "_encoding", "_frames", "_is_begun", "_is_implicit", "_is_little", "_items", "_limits", "_offset",
-        "_skip", "_wanted", "holes", "values", "want_holes",
+        "_skip", "_wanted", "holes", "values",
     )  # fmt: skip
 
     def __init__(
@@ -146,7 +147,6 @@ class _Walker:
         is_little_endian: bool,
         wanted: frozenset[int],
         limits: ScanLimits,
-        want_holes: bool,
     ) -> None:
         self._encoding = _LITTLE if is_little_endian else _BIG
         self._is_little = is_little_endian
@@ -160,7 +160,6 @@ class _Walker:
         self._items = 0
         # what the walk is in: kind, offset of its end, whether implicit; the main data set first
         self._frames: list[tuple[int, int, bool]] = [(_ELEMENTS, _NO_END, is_implicit)]
-        self.want_holes = want_holes
         self.values: dict[int, bytes] = {}
         self.holes: list[tuple[int, int]] = []
 
@@ -220,7 +219,6 @@ class _Walker:
         unpack_length = encoding.length.unpack_from
         short_vrs, long_vrs, sequence_vr = encoding.short_vrs, encoding.long_vrs, encoding.sequence_vr
         wanted, values = self._wanted, self.values
-        want_holes = self.want_holes
         frames = self._frames
         if not self._is_begun:
             if stop - position < 8:
@@ -245,23 +243,23 @@ class _Walker:
                 value_at = position + 8
                 vr = 0
             else:
-                if not want_holes:  # run over what is short: the most of a data set
-                    top = wanted if len(frames) == 1 else _NOTHING
-                    limit = min(last, end - base - 8)
-                    while position <= limit:
-                        tag, vr, length = unpack_explicit(buffer, position)
-                        if vr not in short_vrs:
-                            break
-                        if tag in top:
-                            value_end = position + 8 + length
-                            if value_end > stop:
-                                return position
-                            values.setdefault(top[tag], bytes(buffer[position + 8 : value_end]))
-                        position += 8 + length
-                    else:
-                        if position <= last and base + position < end:
-                            raise DataSetError(f"stray bytes at the end of the item that ends at offset {end}")
-                        continue
+                # run over what is short: the most of a data set
+                top = wanted if len(frames) == 1 else _NOTHING
+                limit = min(last, end - base - 8)
+                while position <= limit:
+                    tag, vr, length = unpack_explicit(buffer, position)
+                    if vr not in short_vrs:
+                        break
+                    if tag in top:
+                        value_end = position + 8 + length
+                        if value_end > stop:
+                            return position
+                        values.setdefault(top[tag], bytes(buffer[position + 8 : value_end]))
+                    position += 8 + length
+                else:
+                    if position <= last and base + position < end:
+                        raise DataSetError(f"stray bytes at the end of the item that ends at offset {end}")
+                    continue
                 tag, vr, length = unpack_explicit(buffer, position)
                 if vr in short_vrs:
                     value_at = position + 8
@@ -284,11 +282,15 @@ class _Walker:
                 if value_end > stop:
                     return position
                 values.setdefault(wanted[tag], bytes(buffer[value_at:value_end]))
-            elif want_holes and length > HOLE_BYTES:
-                self.holes.append((base + value_at, length))
+            elif length > HOLE_BYTES:
+                self._note_hole(base + value_at, length)
             if base + value_end > end:
                 raise DataSetError(f"the element at offset {base + position} reaches beyond its item's end at {end}")
             position = value_end
+
+    def _note_hole(self, at: int, length: int) -> None:
+        if len(self.holes) <= HOLES:
+            self.holes.append((at, length))
 
     def _walk_item(self, buffer: bytes | memoryview, position: int, base: int, kind: int, end: int) -> int:
         """Take the header of an item, a fragment, or the end of their sequence."""
@@ -311,8 +313,8 @@ class _Walker:
         if kind == _FRAGMENTS:
             if item_end == _NO_END:
                 raise DataSetError(f"a fragment of undefined length at offset {base + position}")
-            if length > HOLE_BYTES and self.want_holes:
-                self.holes.append((base + value_at, length))
+            if length > HOLE_BYTES:
+                self._note_hole(base + value_at, length)
             fragment_end: int = value_at + length
             return fragment_end
         self._frames.append((_ELEMENTS, item_end, self._frames[-1][2]))
@@ -348,7 +350,6 @@ class DataSetScanner:
     Args:
         transfer_syntax_uid: of PS3.6 table A-1.
         wanted: tags of the attributes whose values are kept.
-        want_holes: note where the values are that are too long for a header.
 
     Raises:
         DataSetError: from `feed` and `finish`.
@@ -362,7 +363,6 @@ class DataSetScanner:
         *,
         wanted: frozenset[int],
         limits: ScanLimits = DEFAULT_LIMITS,
-        want_holes: bool = False,
     ) -> None:
         syntax = TRANSFER_SYNTAXES.get(transfer_syntax_uid)
         if syntax is None:
@@ -374,7 +374,6 @@ class DataSetScanner:
             is_little_endian=syntax.is_little_endian,
             wanted=wanted,
             limits=limits,
-            want_holes=want_holes,
         )
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if syntax.is_deflated else None
         self._received = 0
@@ -397,8 +396,12 @@ class DataSetScanner:
         if self._inflater is not None and not self._inflater.eof:
             raise DataSetError("the deflated data set is not complete")
         self._walker.finish()
+        holes = self._walker.holes
         return ScannedDataSet(
-            self._walker.values, self._is_little_endian, self._walker.byte_count, tuple(self._walker.holes)
+            self._walker.values,
+            self._is_little_endian,
+            self._walker.byte_count,
+            tuple(holes) if len(holes) <= HOLES else None,
         )
 
     def _feed_deflated(self, data: bytes | memoryview) -> None:

@@ -22,11 +22,12 @@ def wait_until_swept(server: Server) -> None:
     assert "storage is healthy" in server.log()
 
 
-def crashed(make_server: MakeServer) -> Server:
+def crashed(make_server: MakeServer, *, pixels: bytes = bytes(64)) -> Server:
     server = make_server()
     with Client(server.port, CT) as client:
-        assert client.store(ct_data_set("1.2.60.1", name="Kept^One"), "1.2.60.1").status == 0
-        assert client.store(ct_data_set("1.2.60.2", name="Kept^One"), "1.2.60.2", message_id=2).status == 0
+        for number in (1, 2):
+            data_set = ct_data_set(f"1.2.60.{number}", name="Kept^One", pixels=pixels)
+            assert client.store(data_set, f"1.2.60.{number}", message_id=number).status == 0
     server.kill()
     return server
 
@@ -73,7 +74,8 @@ def test_a_leftover_of_a_replaced_object_replaces_nothing(make_server: MakeServe
 
 
 def test_a_row_of_the_tail_without_its_file_is_removed(make_server: MakeServer) -> None:
-    server = crashed(make_server)
+    """Of a long object, which the journal does not hold."""
+    server = crashed(make_server, pixels=bytes(200_000))
     server.objects()[0].unlink()
     server.start()
     wait_until_swept(server)

@@ -26,7 +26,7 @@ IMPLICIT, EXPLICIT, DEFLATED, BIG = (
 
 
 def scan(data: bytes, transfer_syntax: str, places: list[int]) -> ScannedDataSet | str:
-    scanner = DataSetScanner(transfer_syntax, wanted=INDEX_TAGS, want_holes=True)
+    scanner = DataSetScanner(transfer_syntax, wanted=INDEX_TAGS)
     try:
         for start, end in pairwise(places):
             scanner.feed(data[start:end])
