@@ -11,8 +11,9 @@ DEBIAN := dcmtk strace orthanc
 run: $(VENV)/.installed
 	$(BIN)/twistd -n --pidfile= productionpacs --config $(CONFIG)
 
+# PACS_COVERAGE: the servers that tests start are measured too, but for those of tests/durability
 test: debian lint
-	$(BIN)/python -m pytest -m "not soak" --cov --cov-report=term:skip-covered
+	PACS_COVERAGE=1 $(BIN)/python -m pytest -m "not soak" --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -37,6 +37,7 @@ from pacs.archive.settings import ArchiveSettings
 LARGEST_BATCH: Final = 512
 WAITING_OBJECTS: Final = 4096
 CHECKPOINT_LOG_BYTES: Final = 64 << 20
+LOG_GROWTH_BYTES: Final = 16 << 20  # until it is tried again, when a reader kept the log from being emptied
 BATCHES_BETWEEN_LOOKS: Final = 64
 FAST_S: Final = 0.002  # a disk whose commits take longer is left to the thread
 FAST_BATCHES: Final = 3  # in a row, before it counts as fast
@@ -103,6 +104,7 @@ class CommitThread:
         self._is_suspect = False
         self._log_path = f"{settings.index_path}-wal"
         self._turn = threading.Lock()  # who has it writes the index
+        self._checkpoint_at_bytes = CHECKPOINT_LOG_BYTES
         self._fast_batches = 0
         self._batches = 0
         self.waiting = 0
@@ -194,8 +196,9 @@ class CommitThread:
             if candidates or jobs:
                 with self._turn:
                     self._postponed = self._commit_or_fail(candidates, jobs, self._inbox.put)
-                    if self._log_length() > CHECKPOINT_LOG_BYTES:
+                    if self._log_length() > self._checkpoint_at_bytes:
                         self._checkpoint()
+                        self._checkpoint_at_bytes = max(CHECKPOINT_LOG_BYTES, self._log_length() + LOG_GROWTH_BYTES)
             if is_ending and not self._postponed and self._queue.empty():
                 self._checkpoint()
                 return

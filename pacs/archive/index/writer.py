@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pacs.archive.attributes import ATTRIBUTES_OF, IndexValues, Level, Matching, name_search_key
+from pacs.archive.index.database import BUSY_TIMEOUT_S
 from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 from pacs.archive.index.sql import GROUP_SIZES, add_many_text, add_text, in_groups, insert_many_text, insert_text
 
 REMEMBERED: Final = 20_000
+CHECKPOINT_WAIT_MS: Final = 50
 
 _NAMES: Final = {
     level: tuple(i for i, a in enumerate(attributes) if a.matching is Matching.NAME)
@@ -168,8 +170,16 @@ class IndexWriter:
         self._forget()
 
     def checkpoint(self) -> None:
-        """Move the log into the database file, synced by SQLite, and empty it."""
-        self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        """
+        Move the log into the database file, synced by SQLite, and empty it.
+
+        It waits for no reader: what a snapshot still needs stays in the log until the next time.
+        """
+        self._execute(f"PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}")
+        try:
+            self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self._execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
     @property
     def in_transaction(self) -> bool:

@@ -5,6 +5,7 @@ The schema of a new index is what the migrations make; a newer one is refused; a
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from alembic.script import ScriptDirectory
 
 import pacs.archive.index.migrations
 from pacs.archive.errors import IndexTooNew
-from pacs.archive.index.database import migrate
+from pacs.archive.index.database import BUSY_TIMEOUT_S, connect_reader, connect_writer, migrate
 from pacs.archive.index.schema import SCHEMA
+from pacs.archive.index.writer import IndexWriter
 
 MIGRATIONS = Path(str(pacs.archive.index.migrations.__file__)).parent
 
@@ -75,3 +77,24 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(IndexTooNew, match="schema 9999, this version knows"):
         migrate(path)
+
+
+def test_a_reader_does_not_keep_the_writer_waiting_at_a_checkpoint(tmp_path: Path) -> None:
+    """A peer that reads the answers of a query slowly holds a snapshot: objects must go on being committed."""
+    path = tmp_path / "index.db"
+    migrate(path)
+    writer = IndexWriter(connect_writer(path), conflict_noticed=lambda: None)
+    with closing(connect_reader(path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM patients").fetchone()
+        writer.begin()
+        writer.set_state("name", "value")
+        writer.commit()
+        started_s = time.monotonic()
+        writer.checkpoint()
+        assert time.monotonic() - started_s < BUSY_TIMEOUT_S / 10
+        assert path.with_name("index.db-wal").stat().st_size > 0
+        reader.execute("ROLLBACK")
+        writer.checkpoint()
+        assert path.with_name("index.db-wal").stat().st_size == 0
+    writer.close()
