@@ -29,9 +29,11 @@ HALF_BYTES: Final = 8 << 20  # also what a start after a crash reads again, twic
 RECORD_BYTES: Final = 2 << 20  # a larger batch is made durable by a barrier
 FILL_BYTES: Final = 1 << 20
 BLOCK_BYTES: Final = 4096  # records begin at blocks: a torn write harms one record
-MAGIC: Final = b"PACSJRN1"
+MAGIC: Final = b"PACSJRN2"
 
-_RECORD: Final = Struct("<8s8sQLLL")  # magic, epoch, number, payload bytes, entries, CRC-32 of the payload
+_FACTS: Final = Struct("<8s8sQLL")  # magic, epoch, number, payload bytes, entries
+_CHECKSUM: Final = Struct("<L")  # CRC-32 of the payload, then of the facts
+_RECORD: Final = Struct("<8s8sQLLL")
 _ENTRY: Final = Struct("<QLH")  # received at, file bytes, path bytes
 
 Pieces = Sequence[bytes | memoryview]
@@ -139,7 +141,8 @@ class Journal:
         for part in parts:
             checksum = zlib.crc32(part, checksum)
         self._number += 1
-        head = _RECORD.pack(MAGIC, self._epoch, self._number, length, len(entries), checksum)
+        facts = _FACTS.pack(MAGIC, self._epoch, self._number, length, len(entries))
+        head = facts + _CHECKSUM.pack(zlib.crc32(facts, checksum))
         self._write([head, *parts], self._half * HALF_BYTES + self._position)
         os.fdatasync(self._descriptor)
         self._position += _blocks(_RECORD.size + length)
@@ -200,12 +203,14 @@ class Journal:
             head = os.pread(self._descriptor, _RECORD.size, position)
             if len(head) < _RECORD.size:
                 return
-            magic, found_epoch, found_number, length, count, checksum = _RECORD.unpack(head)
+            facts = head[: _FACTS.size]
+            magic, found_epoch, found_number, length, count = _FACTS.unpack(facts)
+            (checksum,) = _CHECKSUM.unpack_from(head, _FACTS.size)
             follows = not epoch or (found_epoch, found_number) == (epoch, number + 1)
             if magic != MAGIC or length > RECORD_BYTES or not follows:
                 return
             payload = os.pread(self._descriptor, length, position + _RECORD.size)
-            if len(payload) < length or zlib.crc32(payload) != checksum:
+            if len(payload) < length or zlib.crc32(facts, zlib.crc32(payload)) != checksum:
                 return
             epoch, number = found_epoch, found_number
             yield number, list(_entries(payload, count))
