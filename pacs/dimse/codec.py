@@ -70,6 +70,8 @@ def encode_command(command: Command) -> bytes:
         plain = _encode_plain_response(command)  # type: ignore[arg-type]
         if plain is not None:
             return plain
+    elif isinstance(command, CStoreRQ):
+        return _encode_store_request(command)
     return encode_command_by_table(command)
 
 
@@ -87,6 +89,29 @@ def encode_command_by_table(command: Command) -> bytes:
         elements.append((tag, _encode_value(vr, value)))
     elements.sort()
     body = b"".join([encode_element(tag, value) for tag, value in elements])
+    return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
+
+
+_STORE_MIDDLE: Final = Struct("<HHLH HHLH HHLH HHLH")
+_ORIGINATOR: Final = Struct("<HHLH")
+
+
+def _encode_store_request(command: CStoreRQ) -> bytes:
+    middle = _STORE_MIDDLE.pack(
+        0, 0x0100, 2, command.command_field,
+        0, 0x0110, 2, command.message_id,
+        0, 0x0700, 2, command.priority,
+        0, 0x0800, 2, DATA_SET_FOLLOWS if command.has_data_set else NO_DATA_SET,
+    )  # fmt: skip
+    body = (
+        _uid_element(0x00000002, command.affected_sop_class_uid)
+        + middle
+        + encode_element(0x00001000, _encode_text(command.affected_sop_instance_uid, b"\0"))
+    )
+    if command.move_originator_application_entity_title is not None:
+        body += encode_element(0x00001030, _encode_text(command.move_originator_application_entity_title, b" "))
+    if command.move_originator_message_id is not None:
+        body += _ORIGINATOR.pack(0, 0x1031, 2, command.move_originator_message_id)
     return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
 
 

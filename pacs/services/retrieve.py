@@ -124,6 +124,7 @@ class RetrieveService:
             clock=self._clock,
             response_timeout_s=self._response_timeout_s,
             priority=request.priority,
+            tells_receiver=True,
         )
         receiver = Receiver(association.calling_ae_title, association.peer_address)
         with self._reporter.watch(association, context, request, selection, receiver) as progress:

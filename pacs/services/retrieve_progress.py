@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from struct import Struct
 from typing import Final
 
 from pacs.archive.retrieval import Kind, Selection
 from pacs.dataset.elements import ElementEncoder
-from pacs.dimse import CGetRQ, CMoveRQ, Response, Status
+from pacs.dimse import CGetRQ, CMoveRQ, Response, Status, encode_message
 from pacs.events import StudyInstances
 from pacs.net.association import Answer, Association
 from pacs.tasks.send import Outcome, SubOperation
@@ -20,7 +22,43 @@ from pacs.ul import AcceptedContext
 FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 FAILED_UIDS: Final = 1000
 """As many UIDs fit into an element of 64 KiB; what fails beyond is counted, not listed."""
+_COUNTER: Final = Struct("<H")
 LARGEST_NUMBER: Final = 0xFFFF  # the counters have 16 bits; what is more is told as this
+
+
+class PendingEncoder:
+    """
+    Makes pending responses, which go out by the thousand: only the four counters differ.
+
+    They are the last elements of the command set, 10 bytes each (PS3.7 E.1).
+    """
+
+    def __init__(self, response: Response, context_id: int, max_pdu_length: int) -> None:
+        self._response = response
+        self._context_id = context_id
+        self._max_pdu_length = max_pdu_length
+        self._pdus = bytearray(self._encode_plainly(0, 0, 0, 0))
+        self._is_one_pdu = int.from_bytes(self._pdus[2:6], "big") == len(self._pdus) - 6
+        self._end = len(self._pdus)
+
+    def encode(self, *counters: int) -> bytes:
+        """Give the PDUs of a response: remaining, completed, failed, warning."""
+        if not self._is_one_pdu:
+            return self._encode_plainly(*counters)
+        place = self._end - 32
+        for counter in counters:
+            _COUNTER.pack_into(self._pdus, place, min(counter, LARGEST_NUMBER))
+            place += 10
+        return bytes(self._pdus)
+
+    def _encode_plainly(self, *counters: int) -> bytes:
+        command = replace(
+            self._response,
+            **{f"number_of_{name}_suboperations": min(counter, LARGEST_NUMBER) for name, counter in zip(
+                ("remaining", "completed", "failed", "warning"), counters, strict=True
+            )},
+        )
+        return encode_message(self._context_id, command, None, self._max_pdu_length)
 
 
 class Progress:
@@ -50,6 +88,9 @@ class Progress:
         self._failed_uids: list[str] = []
         self._warning_reason = ""
         self._failure_reason = ""
+        self._encode_pending = PendingEncoder(
+            request.response(Status.PENDING), context.id, association.max_send_pdu_length
+        ).encode
         self.remaining = len(selection)
         self.completed = 0
         self.failed = 0
@@ -78,11 +119,18 @@ class Progress:
         else:
             self.completed += 1
 
+    def pending(self) -> bytes:
+        """Give a pending response as PDUs, or nothing when the final one is due."""
+        if not self.remaining:
+            return b""
+        self.last_told_s = self._seconds()
+        return self._encode_pending(self.remaining, self.completed, self.failed, self.warning)
+
     async def tell(self) -> None:
         """Send a pending response, but none when the final one is due."""
-        if self.remaining:
-            self.last_told_s = self._seconds()
-            await self._association.send(self._context.id, (self._response(Status.PENDING), None))
+        pdus = self.pending()
+        if pdus:
+            await self._association.send_in_place(pdus)
 
     def is_canceled(self) -> bool:
         """Whether the requester has sent C-CANCEL."""
@@ -109,12 +157,13 @@ class Progress:
         return Status.UNABLE_TO_PERFORM_SUBOPERATIONS
 
     def _response(self, status: Status, *, has_data_set: bool = False, error_comment: str | None = None) -> Response:
-        counts_remaining = status in (Status.PENDING, Status.CANCEL)
         return self._request.response(
             status,
             has_data_set=has_data_set,
             error_comment=error_comment,
-            number_of_remaining_suboperations=min(self.remaining, LARGEST_NUMBER) if counts_remaining else None,
+            number_of_remaining_suboperations=(
+                min(self.remaining, LARGEST_NUMBER) if status == Status.CANCEL else None
+            ),
             number_of_completed_suboperations=min(self.completed, LARGEST_NUMBER),
             number_of_failed_suboperations=min(self.failed, LARGEST_NUMBER),
             number_of_warning_suboperations=min(self.warning, LARGEST_NUMBER),

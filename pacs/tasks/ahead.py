@@ -27,6 +27,11 @@ class Ahead(Generic[T]):
         self._left: Callable[[T], None] | None = None
         Deferred.fromCoroutine(work).addBoth(self._done)
 
+    @property
+    def has_succeeded(self) -> bool:
+        """What it gives is there."""
+        return self._is_done and not isinstance(self._result, Failure)
+
     async def get(self) -> T:
         """Wait for it; raises what it raised. To be called once."""
         if not self._is_done:

@@ -80,6 +80,9 @@ class Watcher(Protocol):
     async def tell(self) -> None:
         """Tell the requester."""
 
+    def pending(self) -> bytes:
+        """Give what `tell` would send, for whoever sends to the same peer."""
+
     def is_canceled(self) -> bool:
         """Whether no more objects are wanted."""
 
@@ -117,6 +120,11 @@ class _Next:
         self._ahead = ahead
         self._is_taken = False
 
+    @property
+    def is_ready(self) -> bool:
+        """It can be sent at once."""
+        return self._ahead.has_succeeded
+
     async def get(self) -> _Prepared:
         """Wait until it is ready; its file is the caller's then."""
         prepared = await self._ahead.get()
@@ -135,6 +143,8 @@ class ObjectSender:
 
     Args:
         response_timeout_s: how long the receiver may take for a C-STORE response once it has the object.
+        tells_receiver: the receiver is the requester (C-GET): what it is told goes out in one write with the next
+            object.
 
     Attributes:
         has_timed_out: the association was aborted because it took longer.
@@ -153,6 +163,7 @@ class ObjectSender:
         response_timeout_s: float,
         priority: int = 0,
         originator: MoveOriginator | None = None,
+        tells_receiver: bool = False,
     ) -> None:
         self._association = association
         self._contexts = contexts
@@ -164,6 +175,8 @@ class ObjectSender:
         self._originator = originator
         self._buffers: list[PieceBuffer] = []
         self._following: _Next | None = None
+        self._tells_receiver = tells_receiver
+        self._before = b""
         self.has_timed_out = False
         self.sent = 0
         self.current: StoredObject | None = None
@@ -187,7 +200,10 @@ class ObjectSender:
                 current = upcoming = self.current = None
                 self.sent += 1
                 watcher.note(sub_operation)
-                await watcher.tell()
+                if self._tells_receiver and self._following is not None and self._following.is_ready:
+                    self._before = watcher.pending()
+                else:
+                    await watcher.tell()
         finally:
             following, self._following = self._following, None
             unsent = [] if current is None else [current.stored]
@@ -226,7 +242,8 @@ class ObjectSender:
             move_originator_application_entity_title=None if originator is None else originator.ae_title,
             move_originator_message_id=None if originator is None else originator.message_id,
         )
-        command = encode_message(prepared.context.id, request, None, association.max_send_pdu_length)
+        before, self._before = self._before, b""
+        command = before + encode_message(prepared.context.id, request, None, association.max_send_pdu_length)
         answered = association.expect_answer(request)
         try:
             await self._send_data_set(command, prepared, upcoming)
