@@ -5,21 +5,25 @@ pynetdicom (PS3.4 annex C and Y): what comes out is what went in, bit for bit.
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pydicom
 import pytest
+from pydicom.pixels.utils import pixel_array
 from pynetdicom import AE, build_role, evt
 
 from pacs.dataset.part10 import read_file_meta
-from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
+from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set, element
 from tests.retrieve import Requester, data_set_of, final, identifier, storescp
 from tests.samples import samples
 from tests.server import AE_TITLE, Server, free_port, run_tool
+from tests.transcoding import DEFLATED, IMPLICIT, as_read
 
 GET: Final = {
     "patient": "1.2.840.10008.5.1.4.1.2.1.3",
@@ -28,7 +32,12 @@ GET: Final = {
     "composite": "1.2.840.10008.5.1.4.1.2.4.3",
 }
 MOVE: Final = {model: uid[:-1] + "2" for model, uid in GET.items()}
-DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+JPEG_2000: Final = "1.2.840.10008.1.2.4.90"
+UNDECODABLE: Final = "1.2.66.1"
+IMAGE_PIXEL: Final = (
+    (0x00280002, 1), (0x00280010, 16), (0x00280011, 16), (0x00280100, 16), (0x00280101, 16), (0x00280102, 15),
+    (0x00280103, 0),
+)  # fmt: skip
 
 
 class Stored:
@@ -86,8 +95,25 @@ def filled(tmp_path_factory: pytest.TempPathFactory, destination: tuple[Path, in
     for sample in samples():
         with Client(server.port, (sample.sop_class_uid, sample.transfer_syntax_uid)) as client:
             client.store(sample.data_set, sample.sop_instance_uid, sop_class_uid=sample.sop_class_uid)
+    with Client(server.port, (CT_IMAGE_STORAGE, JPEG_2000)) as client:
+        assert client.store(undecodable(), UNDECODABLE).status == 0
     yield server
     assert server.stop() == 0
+
+
+def undecodable() -> bytes:
+    """Give an object in JPEG 2000 whose codestream is none."""
+    head = ct_data_set(UNDECODABLE, study="1.2.66", series="1.2.66.1000", pixels=b"")
+    item = struct.Struct("<HHL")
+    return (
+        head[: -len(element(0x7FE00010, "OW", b""))]
+        + b"".join(element(tag, "US", struct.pack("<H", value)) for tag, value in IMAGE_PIXEL)
+        + struct.pack("<HH2sxxL", 0x7FE0, 0x0010, b"OB", 0xFFFFFFFF)
+        + item.pack(0xFFFE, 0xE000, 0)
+        + item.pack(0xFFFE, 0xE000, 64)
+        + b"no codestream".ljust(64)
+        + item.pack(0xFFFE, 0xE0DD, 0)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -311,9 +337,53 @@ def test_an_identifier_that_does_not_fit_the_model_is_refused(
 def test_a_requester_that_proposes_several_transfer_syntaxes_together_gets_one_for_everything(filled: Server) -> None:
     """What is stored uncompressed can't be sent as JPEG 2000; what is stored as JPEG 2000 can be sent uncompressed."""
     requester = Requester(
-        filled.port, GET["study"], [(CT_IMAGE_STORAGE, f"1.2.840.10008.1.2.4.90|{EXPLICIT}"), ("1.2.3.4", DEFLATED)]
+        filled.port, GET["study"], [(CT_IMAGE_STORAGE, f"{JPEG_2000}|{EXPLICIT}"), ("1.2.3.4", DEFLATED)]
     )
     assert [context.transfer_syntax for context in requester.accept.presentation_contexts[1:]] == [EXPLICIT, DEFLATED]
+
+
+@pytest.mark.parametrize("transfer_syntax", [EXPLICIT, IMPLICIT])
+def test_what_the_peer_does_not_take_as_stored_comes_transcoded(
+    filled: Server, stored: Stored, transfer_syntax: str
+) -> None:
+    """
+    The pixels are those that pydicom decodes of what is stored; what can't be decoded is a failed sub-operation with a
+    reason, and the association serves on.
+    """
+    sop_classes = sorted({sop_class for sop_class, _ in stored.kind_of.values()})
+    requester = Requester(filled.port, GET["composite"], [(uid, transfer_syntax) for uid in sop_classes])
+    uids = {uid for uid, (_, syntax) in stored.kind_of.items() if syntax != transfer_syntax or uid.endswith("1")}
+    result = requester.get(identifier("IMAGE", image=sorted(uids)))
+    assert (final(result).status, result.counters) == (0xB000, (None, len(uids) - 1, 1, 0))
+    assert result.failed_uids == [UNDECODABLE]
+    assert final(result).error_comment
+    assert set(result.data_sets) == uids - {UNDECODABLE}
+    compared = 0
+    for uid, data_set in result.data_sets.items():
+        sop_class, stored_syntax = stored.kind_of[uid]
+        if stored_syntax == transfer_syntax:
+            assert data_set == stored.data_sets[uid]
+            continue
+        read = as_read(data_set, transfer_syntax)
+        assert (read.SOPClassUID, read.SOPInstanceUID) == (sop_class, uid)
+        expected = pixels_of(as_read(stored.data_sets[uid], stored_syntax))
+        if expected is not None:
+            assert np.array_equal(expected, pixels_of(read)), uid
+            compared += 1
+    assert compared > 20
+    result = requester.get(identifier("IMAGE", image=sorted(result.data_sets)[0]))
+    assert final(result).status == 0
+    requester.release()
+
+
+def pixels_of(data_set: pydicom.Dataset) -> Any:
+    """Give the pixels as pydicom decodes them, or None where it can't."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return pixel_array(data_set)
+        except Exception:  # noqa: BLE001 - some files have no pixels, or none that pydicom reads
+            return None
 
 
 def test_relational_retrieval_needs_no_keys_above(filled: Server, stored: Stored) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -75,6 +76,13 @@ def test_the_short_ways_give_what_the_table_gives() -> None:
         CStoreRSP(message_id_being_responded_to=5, status=0xA700, error_comment="why"),
     ):
         assert encode_command(response) == encode_command_by_table(response)
+    for originator, message_id in ((None, None), ("ASKER", 9), ("ABC", 65535)):
+        store = replace(
+            request,
+            move_originator_application_entity_title=originator,
+            move_originator_message_id=message_id,
+        )
+        assert encode_command(store) == encode_command_by_table(store)
 
 
 def test_pynetdicom_reads_our_c_store_rq() -> None:

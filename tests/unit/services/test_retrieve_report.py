@@ -29,6 +29,7 @@ class Asker:
     association_id = "1"
     calling_ae_title = "ASKER"
     peer_address = "127.0.0.1"
+    max_send_pdu_length = 16384
 
     def is_canceled(self, message_id: int) -> bool:
         return False
