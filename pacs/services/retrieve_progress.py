@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 from pacs.archive.retrieval import Kind, Selection
 from pacs.dataset.elements import ElementEncoder
@@ -52,13 +52,12 @@ class PendingEncoder:
         return bytes(self._pdus)
 
     def _encode_plainly(self, *counters: int) -> bytes:
-        command = replace(
-            self._response,
-            **{f"number_of_{name}_suboperations": min(counter, LARGEST_NUMBER) for name, counter in zip(
-                ("remaining", "completed", "failed", "warning"), counters, strict=True
-            )},
-        )
-        return encode_message(self._context_id, command, None, self._max_pdu_length)
+        names = ("remaining", "completed", "failed", "warning")
+        values: dict[str, Any] = {
+            f"number_of_{name}_suboperations": min(counter, LARGEST_NUMBER)
+            for name, counter in zip(names, counters, strict=True)
+        }
+        return encode_message(self._context_id, replace(self._response, **values), None, self._max_pdu_length)
 
 
 class Progress:
