@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Final
 
 from pacs.archive.attributes import Matching
-from pacs.archive.headers import Value
 from pacs.archive.names import fuzzy_name_matches, name_matches, wildcard_expression
 from pacs.archive.query import (
     ONE_VALUE_VRS,
@@ -26,6 +25,7 @@ from pacs.archive.query import (
     Wildcard,
 )
 from pacs.archive.times import moments, normal_date, normal_time
+from pacs.dataset.values import Value
 
 _ABSENT: Final = Value("")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
+from pacs.dataset.dictionary import vr_of
 from pacs.dataset.errors import DataSetError
 from pacs.dataset.scanner import LONG_VRS, SHORT_VRS, UNDEFINED_LENGTH
 from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES
@@ -100,7 +101,7 @@ class _Reader:
             tag, vr, length, value_at = self._header(position, end)
             if tag == _ITEM_END and is_open:
                 return tuple(found), value_at
-            if length == UNDEFINED_LENGTH or vr == "SQ":
+            if length == UNDEFINED_LENGTH or vr == "SQ" or (not vr and vr_of(tag) == "SQ"):
                 if depth >= _DEPTH:
                     raise DataSetError(f"sequences nested deeper than {_DEPTH} levels")
                 items, position = self._items(value_at, length, end, depth + 1)

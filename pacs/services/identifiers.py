@@ -89,8 +89,14 @@ class Identifier:
 
 
 @dataclass(slots=True)
-class _Keys:
-    """What is gathered of the keys, of the main data set or of an item."""
+class Keys:
+    """
+    What is gathered of the keys, of the main data set or of an item.
+
+    Attributes:
+        wanted: tag and VR of what is to be answered, in the order of tags.
+        nested: the sequences among them.
+    """
 
     conditions: list[Condition] = field(default_factory=list)
     wanted: list[tuple[int, str]] = field(default_factory=list)
@@ -126,7 +132,7 @@ def parse_identifier(
     if unique_key not in by_tag:
         by_tag[unique_key] = Element(unique_key, "UI", b"")
     availability = _code(by_tag.pop(INSTANCE_AVAILABILITY, None)).upper()
-    parser = _Parser(character_set, negotiated, is_little_endian=is_little_endian)
+    parser = KeyParser(character_set, negotiated, is_little_endian=is_little_endian)
     keys = parser.keys([by_tag[tag] for tag in sorted(by_tag) if tag not in _NO_KEYS], level)
     conditions = tuple(keys.conditions)
     if negotiated.combines_dates_and_times:
@@ -170,7 +176,7 @@ def _require_unique_keys(by_tag: Mapping[int, Element], level: Level, levels: Se
             )
 
 
-class _Parser:
+class KeyParser:
     """Reads keys in one character set."""
 
     def __init__(self, character_set: str, negotiated: Negotiated, *, is_little_endian: bool) -> None:
@@ -178,14 +184,14 @@ class _Parser:
         self._is_fuzzy = negotiated.is_fuzzy
         self._byte_order: Final = "little" if is_little_endian else "big"
 
-    def keys(self, elements: Iterable[Element], level: Level | None) -> _Keys:
+    def keys(self, elements: Iterable[Element], level: Level | None) -> Keys:
         """
         Read keys.
 
         Args:
             level: of the query; None in an item of a sequence, where every attribute is the item's own.
         """
-        keys = _Keys()
+        keys = Keys()
         for element in elements:
             tag, vr = element.tag, _vr_of(element)
             if _is_structure(tag):
@@ -199,7 +205,7 @@ class _Parser:
                 raise DIMSEError(IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, str(error), (tag,)) from error
         return keys
 
-    def _add(self, keys: _Keys, element: Element, tag: int, vr: str) -> None:
+    def _add(self, keys: Keys, element: Element, tag: int, vr: str) -> None:
         if vr == "SQ":
             sequence = self._sequence(element, keys)
             keys.wanted.append((tag, vr))
@@ -216,7 +222,7 @@ class _Parser:
             if condition is not None:
                 keys.conditions.append(condition)
 
-    def _sequence(self, element: Element, outer: _Keys) -> SequenceKey | None:
+    def _sequence(self, element: Element, outer: Keys) -> SequenceKey | None:
         """Read the one item of a key; of more than one the first (PS3.4 C.2.2.2.6)."""
         items = element.items or ()
         if not items or not items[0]:

@@ -7,14 +7,13 @@ costs about a microsecond: the heads of its elements, found by the lengths of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from struct import error as StructError
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pacs.archive.attributes import SPECIFIC_CHARACTER_SET
-from pacs.archive.headers import Value, raw_of
-from pacs.dataset.charset import UTF_8, encode_text
+from pacs.dataset.charset import UTF_8
 from pacs.dataset.elements import ElementEncoder
+from pacs.dataset.values import Value, ValueEncoder, number_bytes, padded, raw_of
 from pacs.services.identifiers import (
     INSTANCE_AVAILABILITY,
     QUERY_RETRIEVE_LEVEL,
@@ -22,7 +21,6 @@ from pacs.services.identifiers import (
     Identifier,
 )
 
-_CHARACTER_SET_VRS: Final = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _SHORT_VALUE_BYTES: Final = 0xFFFE
 
 
@@ -48,12 +46,13 @@ class ResponseEncoder:
 
     def __init__(self, identifier: Identifier, *, transfer_syntax: str, retrieve_ae_title: str) -> None:
         self._encoder = ElementEncoder(transfer_syntax)
+        self._values = ValueEncoder(transfer_syntax)
         self._order = "<" if self._encoder.is_little_endian else ">"
         self._character_set = identifier.character_set
         self._keys = identifier.keys
         self._fixed: list[tuple[int, str, bytes]] = [
-            (QUERY_RETRIEVE_LEVEL, "CS", _padded(identifier.query.level.value.encode(), "CS")),
-            (RETRIEVE_AE_TITLE, "AE", _padded(retrieve_ae_title.encode("ascii", "replace"), "AE")),
+            (QUERY_RETRIEVE_LEVEL, "CS", padded(identifier.query.level.value.encode(), "CS")),
+            (RETRIEVE_AE_TITLE, "AE", padded(retrieve_ae_title.encode("ascii", "replace"), "AE")),
             (INSTANCE_AVAILABILITY, "CS", b"ONLINE"),
         ]
         self._heads, self._tail = self._make_heads()
@@ -75,7 +74,7 @@ class ResponseEncoder:
         if self._binary:
             row = list(row)
             for i, vr in self._binary:
-                row[i] = _number(row[i], vr, self._order).decode("latin-1")
+                row[i] = number_bytes(row[i], vr, self._order).decode("latin-1")
         parts: list[str] = []
         for value, heads, pad in zip(row, self._heads, self._pads, strict=True):
             length = len(value)
@@ -105,7 +104,7 @@ class ResponseEncoder:
         return heads, encoder.data_set(fixed).decode("latin-1")
 
     def _character_set_element(self, character_set: str) -> tuple[int, str, bytes]:
-        return SPECIFIC_CHARACTER_SET, "CS", _padded(character_set.encode("ascii", "replace"), "CS")
+        return SPECIFIC_CHARACTER_SET, "CS", padded(character_set.encode("ascii", "replace"), "CS")
 
     def _encode_slowly(self, row: Sequence[Any]) -> bytes:
         character_set = self._character_set
@@ -123,39 +122,13 @@ class ResponseEncoder:
     def _elements(self, row: Sequence[Any], character_set: str) -> list[tuple[int, bytes]] | None:
         elements: list[tuple[int, bytes]] = []
         for (tag, vr), value in zip(self._keys, row, strict=True):
-            encoded = self._element(tag, value if isinstance(value, Value) else Value(vr, value or ""), character_set)
+            encoded = self._values.element(
+                tag, value if isinstance(value, Value) else Value(vr, value or ""), character_set
+            )
             if encoded is None:
                 return None
             elements.append((tag, encoded))
         return elements
-
-    def _element(self, tag: int, value: Value, character_set: str) -> bytes | None:
-        """Give an element, or None when the character set can't represent it."""
-        if value.vr == "SQ":
-            return self._sequence(tag, value.items or (), character_set)
-        if raw_of("", value.vr, self._order) is not None:
-            return self._encoder.element(tag, value.vr, _number(value.text, value.vr, self._order))
-        if value.vr in _CHARACTER_SET_VRS:
-            data = encode_text(value.text, character_set, is_person_name=value.vr == "PN")
-            if data is None:
-                return None
-        else:
-            data = value.text.encode("ascii", "replace")
-        return self._encoder.element(tag, value.vr, _padded(data, value.vr))
-
-    def _sequence(self, tag: int, items: Sequence[Mapping[int, Value]], character_set: str) -> bytes | None:
-        encoded_items: list[bytes] = []
-        for item in items:
-            elements: list[bytes] = []
-            for inner_tag in sorted(item):
-                if inner_tag == SPECIFIC_CHARACTER_SET:
-                    continue
-                element = self._element(inner_tag, item[inner_tag], character_set)
-                if element is None:
-                    return None
-                elements.append(element)
-            encoded_items.append(b"".join(elements))
-        return self._encoder.sequence(tag, encoded_items)
 
 
 def _head_maker(encoder: ElementEncoder, tag: int, vr: str) -> Callable[[int], bytes]:
@@ -163,15 +136,3 @@ def _head_maker(encoder: ElementEncoder, tag: int, vr: str) -> Callable[[int], b
         return encoder.head(tag, vr, min(length, _SHORT_VALUE_BYTES))
 
     return head
-
-
-def _number(text: str, vr: str, order: str) -> bytes:
-    """Give the bytes of numbers; none of what is none or does not fit."""
-    try:
-        return raw_of(text, vr, order) or b""
-    except (ValueError, OverflowError, StructError):
-        return b""
-
-
-def _padded(value: bytes, vr: str) -> bytes:
-    return value + (b"\0" if vr == "UI" else b" ") if len(value) % 2 else value

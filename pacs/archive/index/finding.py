@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pacs.archive.evaluate import matches, wanted_items
-from pacs.archive.headers import HeaderReader, Value
+from pacs.archive.headers import HeaderReader
 from pacs.archive.index.search import Statement, statement_for
 from pacs.archive.keys import is_of_header, key_vr
 from pacs.archive.query import Query, SequenceKey, needs_header, tags_of
+from pacs.dataset.values import Value
 
 Row = tuple[Any, ...]
 """A value for each wanted attribute: text, or a `Value` of the header; None where the header lacks it."""
