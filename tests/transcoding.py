@@ -28,6 +28,8 @@ PIXEL_DATA: Final = 0x7FE00010
 CHANGED_BY_DECODING: Final = frozenset((PIXEL_DATA, 0x7FE00001, 0x7FE00002, 0x00280004, 0x00280006))
 LEFT_OUT: Final = frozenset((0x00080001,))  # Length to End; group lengths too
 
+WORDS: Final = {"OW": "H", "OL": "I", "OF": "I", "OD": "Q", "OV": "Q"}  # pydicom gives their bytes as they are
+
 SETTINGS: Final = TranscodingSettings(directory=Path(tempfile.gettempdir()))
 
 
@@ -119,8 +121,8 @@ def _element(data_set: Dataset, tag: Any) -> Any:
 def _same(a: Any, b: Any, *, swaps: bool, loses_vrs: bool) -> bool:
     if a.VR == b.VR and a.value == b.value:
         return True
-    if swaps and "OW" in (a.VR, b.VR) and isinstance(a.value, bytes):
-        words = array("H", a.value)
+    if swaps and isinstance(a.value, bytes) and (a.VR in WORDS or b.VR in WORDS):
+        words = array(WORDS.get(a.VR) or WORDS[b.VR], a.value)
         words.byteswap()
         return bool(words.tobytes() == b.value)
     if {a.VR, b.VR} <= {"OB", "OW"}:
