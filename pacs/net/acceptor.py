@@ -155,8 +155,9 @@ class AcceptorProtocol(UpperLayerProtocol):
             command_set_bytes=self._settings.command_set_bytes,
         )
         self.established(association)
-        self.factory.association_established(self, association)
-        self._apply(self._upper_layer.accept(accept))
+        self.factory.registry.established(self, association)
+        self._apply(self._upper_layer.accept(accept))  # first of all: the peer waits
+        self.factory.association_established(association)
 
 
 class AcceptorFactory(Factory):
@@ -344,9 +345,8 @@ class AcceptorFactory(Factory):
         if self._bus.has_subscribers(ConnectionAborted):
             self._bus.publish(ConnectionAborted(peer_address=peer_address, reason=why))
 
-    def association_established(self, connection: AcceptorProtocol, association: Association) -> None:
-        """Register and tell."""
-        self.registry.established(connection, association)
+    def association_established(self, association: Association) -> None:
+        """Count and tell."""
         self._accepted.inc()
         if self._settings.logs_associations:
             self.log.debug(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from pacs.security.access import Origin, Principal, Role
@@ -143,6 +144,7 @@ class AccessPolicy:
         self._grants = tuple(grants)
         self._allowed_ae_titles = Patterns(allowed_ae_titles)
         self._users = {name: Decision(role, (*USERS, i)) for i, (name, role) in enumerate(user_roles)}
+        self._principal = lru_cache(maxsize=1024)(self._make_principal)  # peers come again and again
 
     def may_associate(self, ae_title: str) -> bool:
         """Whether a calling AE title is allowed at all."""
@@ -166,6 +168,9 @@ class AccessPolicy:
 
     def principal(self, ae_title: str, origin: Origin, *, user: str | None = None) -> Principal:
         """Give who asks over DIMSE."""
+        return self._principal(ae_title, origin, user)
+
+    def _make_principal(self, ae_title: str, origin: Origin, user: str | None) -> Principal:
         decision = self.decide(ae_title, origin, user=user)
         return Principal(
             name=ae_title,
