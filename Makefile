@@ -42,8 +42,9 @@ $(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
 
 # Debian's tools that the tests and benchmarks drive; installed when this is root and something is missing
 debian:
-	@missing=""; for tool in storescu:dcmtk strace:strace Orthanc:orthanc; do \
+	@missing=""; for tool in storescu:dcmtk strace:strace Orthanc:orthanc rsyslogd:rsyslog; do \
 	  command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
+	ls /usr/lib/*/rsyslog/lmnsd_ossl.so >/dev/null 2>&1 || missing="$$missing rsyslog-openssl"; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
 	    service orthanc stop >/dev/null 2>&1 || true; \

@@ -31,7 +31,7 @@ from pacs.archive.interfaces import DuplicatePolicy, NamingScheme
 from pacs.archive.reindex import reconcile
 from pacs.archive.settings import ArchiveSettings
 from pacs.assembly.access import PasswordService, make_admission, password_verifier
-from pacs.assembly.audit import AuditService, NetworkEntryService, make_audit_log
+from pacs.assembly.audit import NetworkEntryService, make_audit_service
 from pacs.assembly.transcoding import TranscodingService, transcoding_settings
 from pacs.config import Configuration
 from pacs.control.lock import RootPathLock, RootPathLocked
@@ -357,7 +357,6 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         subscriber.subscribe(bus)
     metrics = Metrics()
     health = HealthRegister(bus=bus, metrics=metrics)
-    audit, gate = make_audit_log(configuration, health=health, reactor=reactor)
     archive = Archive(
         settings=archive_settings(configuration), reactor=reactor, bus=bus, metrics=metrics, health=health
     )
@@ -390,21 +389,21 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         ),
     )
     dispatcher = ServiceDispatcher(services=services, translate=archive_failure, metrics=metrics, clock=reactor)
-    gate.guard(dispatcher)
+    auditing = make_audit_service(configuration, dispatcher=dispatcher, health=health, bus=bus, reactor=reactor)
 
     async def reindex(_: dict[str, Any], progress: Progress) -> dict[str, Any]:
         return await reconcile(archive, progress)
 
     whole = Server(configuration=configuration, lock=RootPathLock(root_path), reactor=reactor)
     for child in (
-        AuditService(audit=audit, health=health, bus=bus, reactor=reactor),
+        auditing,
         ArchiveService(archive),
         TranscodingService(transcoder),
         ControlServer(root_path=root_path, commands={"reindex": reindex}, reactor=reactor),
         WatchdogService(LatenessWatchdog(clock=reactor, metrics=metrics, health=health)),
         PasswordService(verifier),
         _acceptor(configuration, dispatcher=dispatcher, admission=admission, bus=bus, metrics=metrics, reactor=reactor),
-        NetworkEntryService(audit),
+        NetworkEntryService(auditing.audit),
     ):
         child.setServiceParent(whole)
     return whole

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from pacs.config import Configuration
+from pacs.config.model import AuditSyslog
 from pacs.events import EventBus
 from pacs.monitoring.health import Health, HealthRegister
 from pacs.net.dispatch import ServiceDispatcher
-from pacs.security.audit import AuditLog, AuditSettings
+from pacs.security.audit import AlertKind, AuditLog, AuditSettings, Outcome
 from pacs.security.audit.builders import Builder
+from pacs.security.audit.forwarder import Forwarder
+from pacs.security.audit.spool import Spool
 from pacs.security.audit.subscriber import AuditSubscriber
+from pacs.security.audit.syslog import local_format
+from pacs.security.audit.transports import TLSTransport, Transport, UDPTransport, client_options
 
 
 def audit_settings(configuration: Configuration) -> AuditSettings:
@@ -34,63 +40,125 @@ def audit_settings(configuration: Configuration) -> AuditSettings:
     )
 
 
-def make_audit_log(configuration: Configuration, *, health: HealthRegister, reactor: Any) -> tuple[AuditLog, AuditGate]:
-    """Build the audit log, and what stops the service when it cannot be written."""
-    gate = AuditGate(health)
+def make_audit_service(
+    configuration: Configuration, *, dispatcher: ServiceDispatcher, health: HealthRegister, bus: EventBus, reactor: Any
+) -> AuditService:
+    """Build the audit log with all that feeds it, sends it on, and stops the service when it cannot be written."""
+    process_id = str(os.getpid())
+    gate = AuditGate(health, dispatcher)
+    forwarder: Forwarder | None = None
     audit = AuditLog(
         settings=audit_settings(configuration),
-        builder=Builder(configuration.server.ae_title, socket.gethostname(), str(os.getpid())),
+        builder=Builder(configuration.server.ae_title, socket.gethostname(), process_id),
         reactor=reactor,
         changed=gate.changed,
+        written=lambda _: forwarder.wake() if forwarder is not None else None,
     )
-    return audit, gate
+    forwarder = _forwarder(configuration, audit=audit, health=health, reactor=reactor, process_id=process_id)
+    return AuditService(
+        audit=audit,
+        subscriber=AuditSubscriber(audit=audit, bus=bus, reactor=reactor),
+        forwarder=forwarder,
+        health=health,
+    )
+
+
+def _forwarder(
+    configuration: Configuration, *, audit: AuditLog, health: HealthRegister, reactor: Any, process_id: str
+) -> Forwarder | None:
+    syslog = configuration.logging.audit_syslog
+    if syslog is None:
+        return None
+
+    def changed(is_there: bool, reason: str) -> None:
+        health.set("audit_collector", Health.HEALTHY if is_there else Health.DEGRADED, reason)
+
+    def gave_up(count: int) -> None:
+        audit.security_alert(
+            AlertKind.AUDIT_RECORDING_STOPPED,
+            f"{count} records were not sent to the audit collector: too many waited",
+            subject=f"{syslog.host}:{syslog.port}",
+            outcome=Outcome.SERIOUS_FAILURE,
+        )
+
+    return Forwarder(
+        spool=Spool(
+            log_path=audit.settings.log_path,
+            sent_path=audit.settings.head_path.with_name("audit.sent"),
+            most_bytes=syslog.spool_bytes,
+        ),
+        transport=_transport(syslog, configuration.server.tls.ca_certificate, reactor=reactor),
+        message_format=local_format(process_id),
+        reactor=reactor,
+        changed=changed,
+        gave_up=gave_up,
+    )
+
+
+def _transport(syslog: AuditSyslog, default_ca: str, *, reactor: Any) -> Transport:
+    if syslog.transport == "udp":
+        return UDPTransport(host=syslog.host, port=syslog.port, reactor=reactor)
+    try:
+        options = client_options(
+            syslog.host,
+            ca_certificate=Path(syslog.ca_certificate or default_ca),
+            certificate=Path(syslog.certificate) if syslog.certificate else None,
+            private_key=Path(syslog.private_key) if syslog.private_key else None,
+        )
+    except (OSError, ValueError) as error:
+        print(f"productionpacs: logging.audit_syslog: {error}", file=sys.__stderr__)
+        raise SystemExit(1) from None
+    return TLSTransport(host=syslog.host, port=syslog.port, options=options, reactor=reactor)
 
 
 class AuditGate:
     """Stops serving patient data while the audit log cannot be written (RELIABILITY S7)."""
 
-    def __init__(self, health: HealthRegister) -> None:
+    def __init__(self, health: HealthRegister, dispatcher: ServiceDispatcher) -> None:
         self._health = health
-        self._dispatcher: ServiceDispatcher | None = None
-
-    def guard(self, dispatcher: ServiceDispatcher) -> None:
-        """Have the dispatcher's services stopped and resumed."""
         self._dispatcher = dispatcher
 
     def changed(self, is_recording: bool, reason: str) -> None:
         """Take the audit log's state."""
         if is_recording:
             self._health.set("audit", Health.DEGRADED if reason else Health.HEALTHY, reason or "it is written")
+            self._dispatcher.resume()
         else:
             self._health.set("audit", Health.UNHEALTHY, reason)
-        if self._dispatcher is not None:
-            if is_recording:
-                self._dispatcher.resume()
-            else:
-                self._dispatcher.suspend("the audit log cannot be written")
+            self._dispatcher.suspend("the audit log cannot be written")
 
 
 class AuditService(Service):
     """Opens the audit log first and closes it last; records the server's start and stop."""
 
-    def __init__(self, *, audit: AuditLog, health: HealthRegister, bus: EventBus, reactor: Any) -> None:
-        self._audit = audit
+    def __init__(
+        self, *, audit: AuditLog, subscriber: AuditSubscriber, forwarder: Forwarder | None, health: HealthRegister
+    ) -> None:
+        self.audit = audit
+        self._subscriber = subscriber
+        self._forwarder = forwarder
         self._health = health
-        self._subscriber = AuditSubscriber(audit=audit, bus=bus, reactor=reactor)
 
     def startService(self) -> None:
         super().startService()
-        self._audit.start()
+        self.audit.start()
         self._health.set("audit", Health.HEALTHY)
         self._subscriber.start()
-        self._audit.put(self._audit.build.application_activity(is_start=True))
+        self.audit.put(self.audit.build.application_activity(is_start=True))
+        if self._forwarder is not None:
+            self._forwarder.start()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
         self._subscriber.stop()
-        self._audit.stop_looking()
-        self._audit.put(self._audit.build.application_activity(is_start=False))
-        return deferToThread(self._audit.stop)
+        self.audit.stop_looking()
+        self.audit.put(self.audit.build.application_activity(is_start=False))
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        await deferToThread(self.audit.stop)
+        if self._forwarder is not None:
+            await self._forwarder.finish()
 
 
 class NetworkEntryService(Service):

@@ -1,0 +1,141 @@
+"""
+A collector from Debian receives the audit messages over UDP and TLS, whatever happens to either side in between.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.audit import check_message, records, wait_for_record
+from tests.collector import Collector, make_certificate
+from tests.conftest import MakeServer
+from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
+from tests.server import Server, free_port
+
+CT = (CT_IMAGE_STORAGE, EXPLICIT)
+MakeCollector = Callable[..., Collector]
+
+
+@pytest.fixture
+def make_collector(tmp_path: Path) -> Iterator[MakeCollector]:
+    """Give a function that makes a collector; all are ended."""
+    collectors: list[Collector] = []
+
+    def make(transport: str, port: int) -> Collector:
+        collector = Collector(tmp_path / f"collector{len(collectors)}", port=port, transport=transport)
+        collectors.append(collector)
+        return collector
+
+    yield make
+    for collector in collectors:
+        collector.stop()
+
+
+def syslog(transport: str, port: int, collector: Collector, **more: Any) -> dict[str, Any]:
+    trust = {"ca_certificate": str(collector.certificate)} if transport == "tls" else {}
+    return {"logging": {"audit_syslog": {"host": "127.0.0.1", "port": port, "transport": transport, **trust, **more}}}
+
+
+def store(server: Server, number: int) -> int:
+    """Store an object of a new study; give the number of its record."""
+    uid = f"1.2.3.{number}"
+    with Client(server.port, CT) as client:
+        assert client.store(ct_data_set(uid, study=uid), uid).status == 0
+    (record,) = wait_for_record(server, f'"{uid}"')
+    return int(record["sequence"])
+
+
+@pytest.mark.parametrize("transport", ["udp", "tls"])
+def test_a_collector_receives_every_message_in_order_and_whole(
+    make_server: MakeServer, make_collector: MakeCollector, transport: str
+) -> None:
+    port = free_port()
+    collector = make_collector(transport, port)
+    collector.start()
+    server = make_server(syslog(transport, port, collector))
+    for number in range(3):
+        last = store(server, number)
+    collector.wait_for(last)
+    assert server.stop() == 0
+    last = records(server)[-1]["sequence"]
+    collector.wait_for(last)
+    assert collector.sequences() == list(range(1, last + 1))
+    by_sequence = {record["sequence"]: record for record in records(server)}
+    for line in collector.received():
+        head, _, xml = line.partition("<AuditMessage")
+        match = re.match(
+            r'<85>1 (\S+Z) \S+ productionpacs \d+ DICOM\+RFC3881 \[chain@32473 sequence="(\d+)" previous="(\w+)"', head
+        )
+        assert match is not None, head
+        record = by_sequence[int(match[2])]
+        assert (match[1], match[3]) == (record["time"], record["previous"])
+        assert f"<AuditMessage{xml}" == record["message"]
+        check_message(record["message"])
+
+
+@pytest.mark.parametrize("transport", ["udp", "tls"])
+def test_what_happens_while_the_collector_is_away_arrives_later_over_restarts_of_both(
+    make_server: MakeServer, make_collector: MakeCollector, transport: str
+) -> None:
+    port = free_port()
+    collector = make_collector(transport, port)
+    server = make_server(syslog(transport, port, collector))
+    store(server, 1)
+    collector.start()
+    collector.wait_for(store(server, 2))
+    collector.stop()
+    store(server, 3)
+    server.kill()
+    server.start()
+    store(server, 4)
+    assert "audit_collector is degraded" in server.log()
+    collector.start()
+    last = store(server, 5)
+    collector.wait_for(last)
+    assert sorted(collector.sequences())[:last] == list(range(1, last + 1))
+
+
+def test_a_collector_with_another_certificate_gets_nothing(
+    make_server: MakeServer, make_collector: MakeCollector, tmp_path: Path
+) -> None:
+    port = free_port()
+    collector = make_collector("tls", port)
+    collector.start()
+    other = make_certificate(tmp_path, name="other")
+    server = make_server(syslog("tls", port, collector, ca_certificate=str(other)))
+    store(server, 1)
+    store(server, 2)
+    assert "the audit collector is away" in server.log()
+    assert collector.received() == []
+
+
+def test_more_than_the_spool_may_hold_is_given_up_with_an_alert(
+    make_server: MakeServer, make_collector: MakeCollector
+) -> None:
+    port = free_port()
+    collector = make_collector("tls", port)
+    server = make_server(syslog("tls", port, collector, spool_bytes=65536))
+    for number in range(50):
+        with Client(server.port, CT) as client:
+            uid = f"1.2.3.{number}"
+            assert client.store(ct_data_set(uid, study=uid), uid).status == 0
+    wait_for_record(server, "110104", number=50)
+    collector.start()
+    wait_for_record(server, "were not sent to the audit collector")
+    last = store(server, 99)
+    collector.wait_for(last)
+    sequences = collector.sequences()
+    assert sequences == list(range(sequences[0], last + 1))
+    assert sequences[0] > 1
+    assert "audit records were not sent" in server.log()
+
+
+def test_a_missing_ca_file_is_a_fault_of_the_start(make_server: MakeServer, make_collector: MakeCollector) -> None:
+    collector = make_collector("tls", 1)
+    with pytest.raises(RuntimeError, match=r"audit_syslog.*no-such"):
+        make_server(syslog("tls", 1, collector, ca_certificate="/no-such.pem"))
