@@ -78,9 +78,9 @@ class _Datagrams(DatagramProtocol):
         self.lost: Deferred[None] = Deferred()
 
     async def send(self, messages: Sequence[bytes]) -> None:
-        assert self.transport is not None
         for message in messages:
-            self.transport.write(message, None)
+            if self.transport is not None:
+                self.transport.write(message, None)
         await deferLater(self._reactor, REFUSED_WITHIN_S)
         await deferLater(self._reactor, 0)  # a late reactor looks at its timers first: let it look at the socket too
         if self._is_refused:
@@ -88,6 +88,12 @@ class _Datagrams(DatagramProtocol):
 
     def connectionRefused(self) -> None:
         self._is_refused = True
+
+    def stopProtocol(self) -> None:
+        """The reactor closes a socket on which an error is pending: "port unreachable" came back."""
+        if not self.is_lost:
+            self.is_lost = self._is_refused = True
+            self.lost.callback(None)
 
     def close(self) -> None:
         self.is_lost = True
