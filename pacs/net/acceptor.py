@@ -68,8 +68,8 @@ class AcceptorProtocol(UpperLayerProtocol):
         self._on_indication[AssociateIndication] = self._associate_indicated
 
     def connectionMade(self) -> None:
-        self.factory.registry.opened(self)
         super().connectionMade()
+        self.factory.registry.opened(self)
 
     def closed(self) -> None:
         self.factory.connection_closed(self)
@@ -203,17 +203,17 @@ class AcceptorFactory(Factory):
         self.is_draining = False
         self.delayed_rejections = 0
 
-    def buildProtocol(self, addr: IAddress | None) -> AcceptorProtocol | None:  # type: ignore[override]
+    def buildProtocol(self, addr: IAddress | None) -> AcceptorProtocol:  # type: ignore[override]
         if self.registry.half_open_count >= self._settings.max_half_open:
+            address = self.registry.drop_half_open()
             self._metrics.associations_total.labels(result="refused").inc()
             self._refusals.warn(
                 self.log,
-                getattr(addr, "host", ""),
-                "connection from {peer_address} is closed: {limit} connections wait to associate already",
-                peer_address=getattr(addr, "host", ""),
+                f"{address} half-open",
+                "the oldest connection from {peer_address} that has not associated is closed: {limit} of them wait",
+                peer_address=address,
                 limit=self._settings.max_half_open,
             )
-            return None
         return AcceptorProtocol(factory=self, settings=self._association_settings, clock=self._clock)
 
     # -- shutdown

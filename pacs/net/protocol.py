@@ -158,10 +158,16 @@ class UpperLayerProtocol(Protocol):
     def pauseProducing(self) -> None:
         if self._write_paused_since_s is None:
             self._write_paused_since_s = self._clock.seconds()
+            self.hold()  # who does not read its answers may not ask for more of them
 
     def resumeProducing(self) -> None:
-        self._write_paused_since_s = None
+        self._write_goes_on()
         self._wake_writers()
+
+    def _write_goes_on(self) -> None:
+        if self._write_paused_since_s is not None:
+            self._write_paused_since_s = None
+            self.let_go()
 
     def stopProducing(self) -> None:
         self._wake_writers()
@@ -407,7 +413,7 @@ class UpperLayerProtocol(Protocol):
         if self._is_producer and self._wire is not None:
             self._is_producer = False
             self._wire.unregisterProducer()
-        self._write_paused_since_s = None
+        self._write_goes_on()
         self._wake_writers()
 
     def _wake_writers(self) -> None:

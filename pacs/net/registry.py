@@ -21,8 +21,11 @@ class Connection(Protocol):
     """What the registry needs of a connection."""
 
     association: Association | None
+    peer_address: str
 
     def check_times(self, now_s: float) -> None: ...
+
+    def drop(self) -> None: ...
 
 
 class AssociationRegistry:
@@ -30,7 +33,7 @@ class AssociationRegistry:
 
     def __init__(self, *, clock: IReactorTime) -> None:
         self._clock = clock
-        self._half_open: set[Connection] = set()
+        self._half_open: dict[Connection, str] = {}  # with the address, oldest first
         self._established: dict[str, Connection] = {}
         self._by_peer: Counter[str] = Counter()
         self._by_address: Counter[str] = Counter()
@@ -71,18 +74,33 @@ class AssociationRegistry:
 
     def opened(self, connection: Connection) -> None:
         """A transport connection was accepted."""
-        self._half_open.add(connection)
+        self._half_open[connection] = connection.peer_address
 
     def established(self, connection: Connection, association: Association) -> None:
         """The connection became an association."""
-        self._half_open.discard(connection)
+        self._half_open.pop(connection, None)
         self._established[association.association_id] = connection
         self._by_peer[association.calling_ae_title] += 1
         self._by_address[association.peer_address] += 1
 
+    def drop_half_open(self) -> str:
+        """
+        Make room: drop the oldest connection that has not associated, of the address that has most of them.
+
+        Whoever opens connections and says nothing displaces itself, not those who do associate (RELIABILITY L9).
+
+        Returns:
+            the address.
+        """
+        address, _ = Counter(self._half_open.values()).most_common(1)[0]
+        oldest = next(connection for connection, of in self._half_open.items() if of == address)
+        del self._half_open[oldest]
+        oldest.drop()
+        return address
+
     def closed(self, connection: Connection) -> None:
         """The transport is gone."""
-        self._half_open.discard(connection)
+        self._half_open.pop(connection, None)
         association = connection.association
         if association is None or self._established.pop(association.association_id, None) is None:
             return
