@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -75,6 +76,26 @@ def test_start_stop_store_query_and_rejection_are_recorded(make_server: MakeServ
     assert types == ["110120", "110121"]
     assert "called AE title" in messages(server, "110113")[0][0][-1].text  # type: ignore[operator]
     assert verify(server).returncode == 0
+
+
+def test_a_retrieval_is_recorded_when_it_begins_and_when_it_has_ended(server: Server, tmp_path: Path) -> None:
+    store(server, "1.2.3.1", "1.2.3.2")
+    run_tool(
+        "getscu", "-S", "-aec", "PROD_PACS", "-aet", "GETTER", "-od", str(tmp_path),
+        "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3", "localhost", str(server.port),
+    )  # fmt: skip
+    wait_for_record(server, "GETTER", number=2)
+    (begin,) = messages(server, "110102")
+    transfers = [m for m in messages(server, "110104") if m[0].get("EventActionCode") == "R"]
+    for message in (begin, *transfers):
+        check_message(ElementTree.tostring(message, encoding="unicode"))
+        assert [p.get("AlternativeUserID") for p in message.findall("ActiveParticipant")] == [
+            "AETITLES=PROD_PACS",
+            "AETITLES=GETTER",
+        ]
+        objects = [o.get("ParticipantObjectID") for o in message.findall("ParticipantObjectIdentification")]
+        assert objects == ["1.2.3", "ID1"]
+    assert [c.get("NumberOfInstances") for c in transfers[0].iter("SOPClass")] == ["2"]
 
 
 def test_an_object_under_another_patient_raises_a_security_alert(server: Server) -> None:

@@ -25,7 +25,7 @@ A1    AE titles                               test_bad_peers: test_associations_
 ====  ======================================  =================================================================
 
 L12 (TLS handshake) is with the tests of TLS, L14 (C-FIND answers without a cap, cancel) with those of C-FIND, L15 with
-those of HTTP. All of them at once: `test_hostile`.
+those of HTTP. All of them at once: tests/durability.
 """
 
 from __future__ import annotations
