@@ -134,6 +134,7 @@ class Association:
         self._running_message_id: int | None = None
         self._running_source: DataSetSource | None = None
         self._is_canceled = False
+        self._canceled_waiting: set[int] = set()
         self._call_when_canceled: Callable[[], None] | None = None
         self._requests: dict[int, Deferred[Answer]] = {}
         self._next_message_id = 1
@@ -301,10 +302,7 @@ class Association:
         if context is None:
             raise DIMSEProtocolError(f"message in presentation context {context_id}, which was not accepted")
         if isinstance(command, CCancelRQ):
-            if command.message_id_being_responded_to == self._running_message_id:
-                self._is_canceled = True
-                if self._call_when_canceled is not None:
-                    self._call_when_canceled()
+            self._cancel(command.message_id_being_responded_to)
             return
         source = DataSetSource(context=context, flow=self._carrier) if command.has_data_set else None
         self._receiving = source
@@ -326,6 +324,14 @@ class Association:
             self._is_held = True
             self._carrier.hold()
 
+    def _cancel(self, message_id: int) -> None:
+        if message_id == self._running_message_id:
+            self._is_canceled = True
+            if self._call_when_canceled is not None:
+                self._call_when_canceled()
+        elif any(request.id_of_request == message_id for _, request, _ in self._waiting):
+            self._canceled_waiting.add(message_id)  # it came in one read with its C-CANCEL, or waits for its turn
+
     def _receive_response(self, response: Response, source: DataSetSource | None) -> None:
         answered = self._requests.pop(response.id_of_request, None)
         if answered is None:
@@ -345,7 +351,8 @@ class Association:
                 self._carrier.let_go()
             self._running_message_id = request.id_of_request
             self._running_source = source
-            self._is_canceled = False
+            self._is_canceled = request.id_of_request in self._canceled_waiting
+            self._canceled_waiting.discard(request.id_of_request)
             running = Deferred.fromCoroutine(self._serve(context, request, source))
             running.addErrback(self._serving_failed)
             if running.called:

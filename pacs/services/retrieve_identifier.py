@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pacs.archive.attributes import Level
-from pacs.archive.query import BY_TAG, LEVELS, UID_LIST_LENGTH, AnyOf, Condition, Equals
+from pacs.archive.attributes import SPECIFIC_CHARACTER_SET, Level
+from pacs.archive.keys import BY_TAG, LEVELS, UNIQUE_KEYS
+from pacs.archive.query import UID_LIST_LENGTH, AnyOf, Condition, Equals
 from pacs.dataset.charset import decode_text
 from pacs.dataset.elements import Element
 from pacs.dimse import IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, DIMSEError, Status
+from pacs.services.identifiers import QUERY_RETRIEVE_LEVEL
 from pacs.services.sop_classes import (
     COMPOSITE_INSTANCE_ROOT_GET,
     COMPOSITE_INSTANCE_ROOT_MOVE,
@@ -24,16 +26,7 @@ from pacs.services.sop_classes import (
     STUDY_ROOT_MOVE,
 )
 
-SPECIFIC_CHARACTER_SET: Final = 0x00080005
-QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 FRAME_LEVEL: Final = "FRAME"
-
-UNIQUE_KEY: Final[Mapping[Level, int]] = {
-    Level.PATIENT: 0x00100020,
-    Level.STUDY: 0x0020000D,
-    Level.SERIES: 0x0020000E,
-    Level.IMAGE: 0x00080018,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +80,7 @@ def parse_identifier(
     level = _level(by_tag.get(QUERY_RETRIEVE_LEVEL), model)
     conditions: list[Condition] = []
     for upper in model.levels[: model.levels.index(level) + 1]:
-        tag = UNIQUE_KEY[upper]
+        tag = UNIQUE_KEYS[upper]
         values = _values(by_tag.get(tag), character_set)
         keyword = BY_TAG[tag].keyword
         if not values:

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
+from pacs.dimse import CCancelRQ, CGetRQ, encode_command
+from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set, pdv
 from tests.retrieve import (
     STUDY_ROOT_GET,
     STUDY_ROOT_MOVE,
@@ -171,6 +172,19 @@ def test_a_canceled_c_get_stops_and_says_what_remains(filled: Server) -> None:
     assert (remaining, failed, warning) == (MANY_OBJECTS - completed, 0, 0)
     assert len(result.requests) == completed
     assert final(requester.get(MIXED)).status == 0
+    requester.release()
+
+
+def test_a_request_that_comes_together_with_its_cancel_is_canceled(filled: Server) -> None:
+    requester = getter(filled)
+    request = CGetRQ(message_id=7, affected_sop_class_uid=STUDY_ROOT_GET, has_data_set=True)
+    cancel = CCancelRQ(message_id_being_responded_to=7)
+    requester.socket.sendall(
+        pdv(encode_command(request), is_command=True) + pdv(MANY) + pdv(encode_command(cancel), is_command=True)
+    )
+    result = requester.follow()
+    assert (final(result).status, result.counters) == (0xFE00, (MANY_OBJECTS, 0, 0, 0))
+    assert result.data_sets == {}
     requester.release()
 
 
