@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import Select
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThread, deferToThreadPool
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -35,6 +35,7 @@ from pacs.archive.interfaces import InstanceHeader, Outcome, Stored
 from pacs.archive.objects.files import FileStore
 from pacs.archive.objects.journal import Journal
 from pacs.archive.query import Condition, Query
+from pacs.archive.reading import ReadingThreads
 from pacs.archive.recovery import CLEAN_STOP, Sweep, check_tail, replay_journal
 from pacs.archive.retrieval import ObjectCursor, Selection, StoredObject, select_in_thread
 from pacs.archive.settings import ArchiveSettings
@@ -89,6 +90,7 @@ class Archive:
         self._journal = Journal(settings.root_path / JOURNAL, barrier=self.store.barrier)
         self._pool = ThreadPool(0, OBJECT_THREADS, name="objects")
         self._headers = HeaderReader(store=self.store)
+        self._reading = ReadingThreads(reactor=reactor)
         self._readers = IndexReaders(path=settings.index_path, gate=self._gate, reactor=reactor)
         self._commit: CommitThread | None = None
         self._derive: DeriveThread | None = None
@@ -123,6 +125,7 @@ class Archive:
             last_arrival_s=lambda: self._commit.last_batch_s if self._commit is not None else 0.0,
         )
         self._pool.start()
+        self._reading.start()
         self._readers.start()
         self._journal.start()
         self._commit.start()
@@ -142,6 +145,7 @@ class Archive:
         await deferToThread(self._close_in_thread)
         if self._commit is not None:
             self._commit.answer_last()
+        self._reading.answer_last()
 
     def _open_in_thread(self) -> tuple[IndexWriter, bool]:
         self.settings.index_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -183,6 +187,7 @@ class Archive:
         if self._readers.is_started:
             self._readers.stop()
             self._pool.stop()
+        self._reading.stop_in_thread()
         self.store.close()
 
     def _take_up_in_thread(self, connection: Any) -> None:
@@ -335,9 +340,8 @@ class Archive:
         return file
 
     async def in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run a function that reads objects in the pool for it."""
-        result: T = await deferToThreadPool(self._reactor, self._pool, function, *arguments)
-        return result
+        """Run a function that reads objects in one of the threads for it."""
+        return await self._reading.run(function, *arguments)
 
     def find(self, query: Query, make_page: Callable[[list[Row]], T]) -> Pages[tuple[T, int]]:
         """
