@@ -128,7 +128,11 @@ class RetrieveService:
         )
         receiver = Receiver(association.calling_ae_title, association.peer_address)
         with self._reporter.watch(association, context, request, selection, receiver) as progress:
-            await sender.send_all(self._archive.objects(selection), progress)
+            try:
+                await sender.send_all(self._archive.objects(selection), progress)
+            except AssociationClosed:
+                progress.lost("it does not answer (C-STORE)" if sender.has_timed_out else "the association has ended")
+                raise
         return progress.final()
 
     async def c_move(

@@ -129,7 +129,13 @@ class Progress:
         """Send a pending response, but none when the final one is due."""
         pdus = self.pending()
         if pdus:
-            await self._association.send_in_place(pdus)
+            waiting = self._association.write(pdus)
+            if waiting is not None:
+                await waiting
+
+    def lost(self, reason: str) -> None:
+        """The association has ended, and with it what remains."""
+        self._failure_reason = self._failure_reason or reason
 
     def is_canceled(self) -> bool:
         """Whether the requester has sent C-CANCEL."""

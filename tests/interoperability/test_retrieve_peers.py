@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 
 from pacs.dimse import CCancelRQ, CGetRQ, encode_command
+from tests.conftest import MakeServer
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set, pdv
 from tests.retrieve import (
     STUDY_ROOT_GET,
@@ -395,6 +396,32 @@ def test_a_peer_that_stops_reading_in_the_middle_of_an_object_is_aborted(filled:
     until(lambda: filled.log().count("the peer has read nothing") > count, "it is given up")
     assert final(getter(filled).get(MIXED)).status == 0
     requester.socket.close()
+
+
+def test_a_server_that_stops_ends_a_move_after_its_time_of_grace(make_server: MakeServer, tmp_path: Path) -> None:
+    """The association with the destination does not keep the process alive."""
+    end = threading.Event()
+    begun = threading.Event()
+
+    def hang(event: Any) -> int:
+        begun.set()
+        end.wait(30)
+        return 0
+
+    port = free_port()
+    nodes = [{"ae_title": "DEST", "host": "127.0.0.1", "port": port}]
+    server = make_server({"server": {"remote_nodes": nodes, "shutdown_grace_seconds": 1}})
+    with Client(server.port, (CT_IMAGE_STORAGE, EXPLICIT)) as client:
+        assert client.store(ct_data_set("1.2.5.0", study="1.2.5"), "1.2.5.0").status == 0
+    with pynetdicom_scp(port, hang, CT_IMAGE_STORAGE):
+        requester = mover(server)
+        requester.begin_move(MIXED, "DEST")
+        assert begun.wait(20)
+        started_s = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started_s < 10
+        assert requester.follow().final is None
+        end.set()
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
