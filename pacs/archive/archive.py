@@ -34,7 +34,7 @@ from pacs.archive.integrity import IntegrityThread, Reporter
 from pacs.archive.interfaces import InstanceHeader, Outcome, Stored
 from pacs.archive.objects.files import FileStore
 from pacs.archive.objects.journal import Journal
-from pacs.archive.query import Condition, Query
+from pacs.archive.query import AnyOf, Equals, Query
 from pacs.archive.reading import ReadingThreads
 from pacs.archive.recovery import CLEAN_STOP, Sweep, check_tail, replay_journal
 from pacs.archive.retrieval import ObjectCursor, Selection, StoredObject, select_in_thread
@@ -304,8 +304,8 @@ class Archive:
         """Give the rows of a query's statement, page by page, all of one moment."""
         return self._readers.pages(statement)
 
-    async def select(self, conditions: tuple[Condition, ...]) -> Selection:
-        """Find the objects for which all conditions hold."""
+    async def select(self, conditions: tuple[Equals | AnyOf, ...]) -> Selection:
+        """Find the objects for which all conditions, on unique keys, hold."""
         return await self._readers.run(lambda connection: select_in_thread(connection, conditions))
 
     def objects(self, selection: Selection) -> ObjectCursor:

@@ -10,18 +10,20 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from pacs.archive.attributes import Level
 from pacs.archive.index.schema import INSTANCES, PATIENTS, STUDIES
 from pacs.archive.index.search import select_for
 from pacs.archive.index.sql import compile_select
-from pacs.archive.query import Condition, Query
+from pacs.archive.query import AnyOf, Condition, Equals, Query
 
 ROWS_AT_ONCE: Final = 2000
 PAGE_OBJECTS: Final = 200
+_PLACE: Final = "place "  # what stands for a value while a statement is made
 
 T = TypeVar("T")
 
@@ -69,10 +71,14 @@ class Selection:
 
     Attributes:
         kinds: all that occur.
+        first: the first page of them, if it has been read already.
     """
 
-    def __init__(self, kinds: tuple[Kind, ...], keys: array[int], kind_of: array[int]) -> None:
+    def __init__(
+        self, kinds: tuple[Kind, ...], keys: array[int], kind_of: array[int], first: Sequence[StoredObject] = ()
+    ) -> None:
         self.kinds = kinds
+        self.first = first
         self._keys = keys
         self._kind_of = kind_of
 
@@ -103,23 +109,54 @@ class Selection:
         ]
 
 
-def select_in_thread(connection: sqlite3.Connection, conditions: tuple[Condition, ...]) -> Selection:
-    """Find the objects for which the conditions hold; of several copies of one the first."""
-    statement = select_for(Query(Level.IMAGE, conditions, ())).with_only_columns(
+@lru_cache(maxsize=256)
+def _statement(shape: tuple[tuple[type[Equals | AnyOf], int, int], ...]) -> tuple[str, tuple[int | str, ...]]:
+    """
+    Give the statement for conditions of a shape, and its parameters: places in the list of all values, or constants.
+
+    Args:
+        shape: type, tag and number of values of each condition.
+    """
+    names = iter(range(sum(count for _, _, count in shape)))
+    conditions: list[Condition] = []
+    for kind, tag, count in shape:
+        values = tuple(f"{_PLACE}{next(names)}" for _ in range(count))
+        conditions.append(Equals(tag, values[0]) if kind is Equals else AnyOf(tag, values))
+    statement = select_for(Query(Level.IMAGE, tuple(conditions), ())).with_only_columns(
         INSTANCES.c.pk,
         STUDIES.c.study_instance_uid,
         PATIENTS.c.patient_id,
         INSTANCES.c.sop_class_uid,
         INSTANCES.c.transfer_syntax_uid,
     )
-    cursor = connection.execute(*compile_select(statement))
+    text, parameters = compile_select(statement)
+    return text, tuple(
+        int(parameter.removeprefix(_PLACE))
+        if isinstance(parameter, str) and parameter.startswith(_PLACE)
+        else str(parameter)
+        for parameter in parameters
+    )
+
+
+def select_in_thread(connection: sqlite3.Connection, conditions: tuple[Equals | AnyOf, ...]) -> Selection:
+    """Find the objects for which the conditions hold; of several copies of one the first."""
+    values: list[str] = []
+    shape: list[tuple[type[Equals | AnyOf], int, int]] = []
+    for condition in conditions:
+        own = (condition.value,) if isinstance(condition, Equals) else condition.values
+        values += own
+        shape.append((type(condition), condition.tag, len(own)))
+    text, places = _statement(tuple(shape))
+    cursor = connection.execute(text, [values[place] if isinstance(place, int) else place for place in places])
     index_of: dict[tuple[str, ...], int] = {}
     keys, kind_of = array("q"), array("L")
     while rows := cursor.fetchmany(ROWS_AT_ONCE):
         for key, *kind in rows:
             keys.append(key)
             kind_of.append(index_of.setdefault(tuple(kind), len(index_of)))
-    return Selection(tuple(Kind(*kind) for kind in index_of), keys, kind_of)
+    selection = Selection(tuple(Kind(*kind) for kind in index_of), keys, kind_of)
+    selection.first = _read_page(connection, selection.page(0))
+    return selection
 
 
 Run = Callable[[Callable[[sqlite3.Connection], T]], Awaitable[T]]
@@ -136,8 +173,8 @@ class ObjectCursor:
     def __init__(self, selection: Selection, *, run: Run[Any]) -> None:
         self._selection = selection
         self._run = run
-        self._next = 0
-        self._page: deque[StoredObject] = deque()
+        self._next = len(selection.first)
+        self._page = deque(selection.first)
 
     async def next(self) -> StoredObject | None:
         """Give the next object, or None behind the last."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from pacs.archive.attributes import SPECIFIC_CHARACTER_SET, Level
 from pacs.archive.keys import BY_TAG, LEVELS, UNIQUE_KEYS
-from pacs.archive.query import UID_LIST_LENGTH, AnyOf, Condition, Equals
+from pacs.archive.query import UID_LIST_LENGTH, AnyOf, Equals
 from pacs.dataset.charset import decode_text
 from pacs.dataset.elements import Element
 from pacs.dimse import IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, DIMSEError, Status
@@ -62,7 +62,7 @@ MODELS: Final[Mapping[str, RetrieveModel]] = {
 
 def parse_identifier(
     elements: Sequence[Element], model: RetrieveModel, *, is_relational: bool
-) -> tuple[Level, tuple[Condition, ...]]:
+) -> tuple[Level, tuple[Equals | AnyOf, ...]]:
     """
     Give the level and the conditions of a retrieval.
 
@@ -78,7 +78,7 @@ def parse_identifier(
     by_tag = {element.tag: element for element in elements}
     character_set = _text(by_tag.get(SPECIFIC_CHARACTER_SET), "")
     level = _level(by_tag.get(QUERY_RETRIEVE_LEVEL), model)
-    conditions: list[Condition] = []
+    conditions: list[Equals | AnyOf] = []
     for upper in model.levels[: model.levels.index(level) + 1]:
         tag = UNIQUE_KEYS[upper]
         values = _values(by_tag.get(tag), character_set)
@@ -106,7 +106,7 @@ def _level(element: Element | None, model: RetrieveModel) -> Level:
     )
 
 
-def _condition(tag: int, keyword: str, values: tuple[str, ...], level: Level) -> Condition:
+def _condition(tag: int, keyword: str, values: tuple[str, ...], level: Level) -> Equals | AnyOf:
     if len(values) > UID_LIST_LENGTH:
         raise DIMSEError(IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, f"{keyword}: more than {UID_LIST_LENGTH} values", (tag,))
     if any("*" in value or "?" in value for value in values):
