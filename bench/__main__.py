@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import load
+from bench import load, query, retrieve, suite
 from bench.data import Template, make_template
 from bench.peers import AE_TITLE, KINDS, Peer, remove
 
@@ -124,6 +124,26 @@ PROMISES: Final = (
 )
 
 
+SUITES: Final = (*query.SUITES, *retrieve.SUITES)
+
+
+def _measure_suites(names: Sequence[str], runs: int, base: Path, *, only_ours: bool) -> list[str]:
+    """Fill and measure archives for queries and retrievals; give what became of the promises."""
+    lines: list[str] = []
+    others = frozenset(("orthanc", "qrscp")) if only_ours else frozenset()
+    for each in SUITES:
+        if names and each.name not in names:
+            continue
+        peers = suite.fill(each, base, but=others)
+        try:
+            medians = suite.measure(each, peers, runs)
+        finally:
+            suite.stop(peers)
+        lines += suite.verdicts((*query.PROMISES, *retrieve.PROMISES), medians, OURS)
+        lines += suite.verdicts(query.LARGE_PROMISES, medians, "large")
+    return lines
+
+
 def _measure(case: Case, runs: int, base: Path) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Run a case, the peers taking turns; give figures and the peak of resident memory of each."""
     peers = {
@@ -173,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="two runs")
-    parser.add_argument("--case", action="append", help="only these")
+    parser.add_argument("--case", action="append", help="only these cases, or suites: query, large-index, retrieve")
     parser.add_argument("--only-ours", action="store_true", help="no peers")
     parser.add_argument("--keep", action="store_true", help="leave the servers' data; deleting slows the next run down")
     parser.add_argument("--directory", type=Path, help="where the servers keep their data; a real disk")
@@ -199,6 +219,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                           f"  {memory[name] / 1024:.0f} MiB")  # fmt: skip
             if "ct" in case.name and OURS in memory and "orthanc" in memory:
                 print(f"{case.name:15} memory / orthanc: {memory[OURS] / memory['orthanc']:.2f} (at most 0.5, aim 0.3)")
+        if not options.case or any(each.name in options.case for each in SUITES):
+            verdicts = _measure_suites(options.case or (), runs, base, only_ours=options.only_ours)
+            report["suites"] = verdicts
+            print("\n".join(("", *verdicts)))
     finally:
         if not options.keep:
             remove(base)

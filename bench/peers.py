@@ -13,12 +13,15 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 AE_TITLE: Final = "BENCHED"
+DESTINATION: Final = "SINK"
+SETTLE_S: Final = 120.0
+BUSY_SHARE: Final = 0.05
 
 
 def free_port() -> int:
@@ -35,6 +38,7 @@ class Peer(ABC):
 
     Attributes:
         is_tuned: started with TCP_NODELAY=1 in its environment, so that only design is compared.
+        destination_port: where C-MOVE to `DESTINATION` goes, for those that can.
     """
 
     name: str
@@ -42,14 +46,19 @@ class Peer(ABC):
     is_tuned: bool = True
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    destination_port: int = 0
 
     @abstractmethod
     def command(self) -> Sequence[str]:
         """Give the command line; may write configuration files."""
 
     def start(self) -> None:
-        """Start it and wait until it accepts connections."""
+        """Start it in a fresh directory and wait until it accepts connections."""
         self.directory.mkdir(parents=True)
+        self.restart()
+
+    def restart(self) -> None:
+        """Start it again with what it has."""
         environment = {name: value for name, value in os.environ.items() if name != "TCP_NODELAY"}
         if self.is_tuned:
             environment["TCP_NODELAY"] = "1"
@@ -66,6 +75,22 @@ class Peer(ABC):
                 time.sleep(0.3)
                 return
         raise RuntimeError(f"{self.name} does not listen; see {self.directory}/output.txt")
+
+    def settle(self) -> None:
+        """Wait until it has done what it does behind the answers: hashing, sweeping."""
+        deadline_s = time.monotonic() + SETTLE_S
+        before_s = self._cpu_s()
+        while time.monotonic() < deadline_s:
+            time.sleep(1)
+            now_s = self._cpu_s()
+            if now_s - before_s < BUSY_SHARE:
+                return
+            before_s = now_s
+
+    def _cpu_s(self) -> float:
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def peak_resident_kib(self) -> int:
         """Give the most memory that it has had."""
@@ -89,8 +114,10 @@ class ProductionPACS(Peer):
 
     def command(self) -> Sequence[str]:
         config = self.directory / "config.yaml"
+        node = f"{{ae_title: {DESTINATION}, host: 127.0.0.1, port: {self.destination_port}}}"
+        nodes = f"[{node}]" if self.destination_port else "[]"
         config.write_text(
-            f"server: {{ae_title: {AE_TITLE}, port: {self.port}}}\n"
+            f"server: {{ae_title: {AE_TITLE}, port: {self.port}, remote_nodes: {nodes}}}\n"
             f"storage: {{root_path: {self.directory}/data, database: {{path: {self.directory}/data/index.db}}}}\n"
             "security: {access_control: {grants: [{role: technologist, ae_titles: [BENCH]}]}}\n"
         )
@@ -114,6 +141,12 @@ class Orthanc(Peer):
                     "HttpServerEnabled": False,
                     "DicomAlwaysAllowStore": True,
                     "DicomAlwaysAllowEcho": True,
+                    "DicomAlwaysAllowFind": True,
+                    "DicomAlwaysAllowGet": True,
+                    "DicomAlwaysAllowMove": True,
+                    "DicomModalities": {"sink": [DESTINATION, "127.0.0.1", self.destination_port]}
+                    if self.destination_port
+                    else {},
                     "Plugins": [],
                 }
             )
@@ -127,6 +160,43 @@ class StoreSCP(Peer):
     def command(self) -> Sequence[str]:
         (self.directory / "data").mkdir()
         return ["storescp", "--fork", "-aet", AE_TITLE, "-od", str(self.directory / "data"), str(self.port)]
+
+
+class IgnoringSCP(Peer):
+    """DCMTK's storescp that throws everything away: a destination that costs as little as can be."""
+
+    def command(self) -> Sequence[str]:
+        return ["storescp", "--fork", "--ignore", "-aet", DESTINATION, "--max-pdu", "131072", str(self.port)]
+
+
+class QRSCP(Peer):
+    """pynetdicom's qrscp: an index without indexes. What it has is put straight into its database."""
+
+    def command(self) -> Sequence[str]:
+        (self.directory / "instances").mkdir(exist_ok=True)
+        return [
+            sys.executable, "-m", "pynetdicom", "qrscp", "-q", "-aet", AE_TITLE, "--port", str(self.port),
+            "--max-pdu", "131072", "--bind-address", "127.0.0.1",
+            "--database-location", str(self.directory / "instances.sqlite"),
+            "--instance-location", str(self.directory / "instances"),
+        ]  # fmt: skip
+
+    def insert(self, instances: Iterable[tuple[dict[int, tuple[str, str]], str]]) -> None:
+        """Put rows into its database: attributes and the file's path of each."""
+        from pydicom.datadict import keyword_for_tag
+        from pynetdicom.apps.qrscp.db import _TRANSLATION, Instance, create
+        from sqlalchemy import insert
+
+        rows = []
+        for attributes, path in instances:
+            values = {keyword_for_tag(tag): value for tag, (_, value) in attributes.items()}
+            row = {column: values.get(keyword) for keyword, column in _TRANSLATION.items()}
+            row.update(sop_class_uid=values["SOPClassUID"], transfer_syntax_uid="1.2.840.10008.1.2.1", filename=path)
+            rows.append(row)
+        engine = create(f"sqlite:///{self.directory / 'instances.sqlite'}")
+        with engine.begin() as connection:
+            connection.execute(insert(Instance), rows)
+        engine.dispose()
 
 
 class DcmQRSCP(Peer):
