@@ -353,6 +353,8 @@ def test_what_the_peer_does_not_take_as_stored_comes_transcoded(
     sop_classes = sorted({sop_class for sop_class, _ in stored.kind_of.values()})
     requester = Requester(filled.port, GET["composite"], [(uid, transfer_syntax) for uid in sop_classes])
     uids = {uid for uid, (_, syntax) in stored.kind_of.items() if syntax != transfer_syntax or uid.endswith("1")}
+    if transfer_syntax == IMPLICIT:  # most files are explicit: some will do
+        uids = {*sorted(uids)[::4], UNDECODABLE}
     result = requester.get(identifier("IMAGE", image=sorted(uids)))
     assert (final(result).status, result.counters) == (0xB000, (None, len(uids) - 1, 1, 0))
     assert result.failed_uids == [UNDECODABLE]
@@ -370,7 +372,7 @@ def test_what_the_peer_does_not_take_as_stored_comes_transcoded(
         if expected is not None:
             assert np.array_equal(expected, pixels_of(read)), uid
             compared += 1
-    assert compared > 20
+    assert compared > 10
     result = requester.get(identifier("IMAGE", image=sorted(result.data_sets)[0]))
     assert final(result).status == 0
     requester.release()
