@@ -35,10 +35,11 @@ from pacs.assembly.audit import NetworkEntryService, make_audit_service
 from pacs.assembly.transcoding import TranscodingService, transcoding_settings
 from pacs.config import Configuration
 from pacs.control.lock import RootPathLock, RootPathLocked
-from pacs.control.server import ControlServer, Progress
+from pacs.control.server import ControlCommand, ControlServer, Progress
 from pacs.dataset.scanner import ScanLimits
 from pacs.events import EventBus
 from pacs.interfaces import IEventSubscriber
+from pacs.monitoring.denials import Denials
 from pacs.monitoring.health import HealthRegister, LatenessWatchdog
 from pacs.monitoring.logs import make_observer
 from pacs.monitoring.metrics import Metrics
@@ -113,7 +114,7 @@ class AcceptorService(Service):
         reactor: Any,
     ) -> None:
         self._factory = factory
-        self._registry = registry
+        self.registry = self._registry = registry
         self._server = configuration.server
         self._reactor = reactor
         self._listening: IListeningPort | None = None
@@ -360,7 +361,9 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
     archive = Archive(
         settings=archive_settings(configuration), reactor=reactor, bus=bus, metrics=metrics, health=health
     )
-    authorization = Authorization(bus=bus, metrics=metrics, clock=reactor)
+    denials = Denials(bus=bus, metrics=metrics, clock=reactor)
+    authorization = Authorization(denials=denials)
+    nodes = _remote_nodes(configuration, reactor=reactor)
     verifier = password_verifier(configuration, reactor)
     admission = make_admission(configuration, verifier=verifier, clock=reactor)
     transcoder = Transcoder(settings=transcoding_settings(configuration), reactor=reactor)
@@ -378,7 +381,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         StorageService(archive=archive, authorization=authorization, bus=bus),
         RetrieveService(
             archive=archive,
-            nodes=_remote_nodes(configuration, reactor=reactor),
+            nodes=nodes,
             authorization=authorization,
             transcoder=transcoder,
             bus=bus,
@@ -394,15 +397,39 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
     async def reindex(_: dict[str, Any], progress: Progress) -> dict[str, Any]:
         return await reconcile(archive, progress)
 
+    commands: dict[str, ControlCommand] = {"reindex": reindex}
+    acceptor = _acceptor(
+        configuration, dispatcher=dispatcher, admission=admission, bus=bus, metrics=metrics, reactor=reactor
+    )
+    web: list[IService] = []
+    if configuration.rest_api.enabled:
+        from pacs.assembly.web import Collaborators, make_web  # costs memory
+
+        parts = Collaborators(
+            archive=archive,
+            audit=auditing.audit,
+            bus=bus,
+            denials=denials,
+            health=health,
+            metrics=metrics,
+            nodes=nodes,
+            associations=acceptor.registry,
+            verifier=verifier,
+            closed=lambda: "" if auditing.audit.is_recording else "the audit log cannot be written",
+        )
+        made = make_web(configuration, parts, reactor=reactor)
+        web.append(made.service)
+        commands.update(made.commands)
     whole = Server(configuration=configuration, lock=RootPathLock(root_path), reactor=reactor)
     for child in (
         auditing,
         ArchiveService(archive),
         TranscodingService(transcoder),
-        ControlServer(root_path=root_path, commands={"reindex": reindex}, reactor=reactor),
+        ControlServer(root_path=root_path, commands=commands, reactor=reactor),
         WatchdogService(LatenessWatchdog(clock=reactor, metrics=metrics, health=health)),
         PasswordService(verifier),
-        _acceptor(configuration, dispatcher=dispatcher, admission=admission, bus=bus, metrics=metrics, reactor=reactor),
+        *web,
+        acceptor,
         NetworkEntryService(auditing.audit),
     ):
         child.setServiceParent(whole)

@@ -16,7 +16,6 @@ from pacs.config import Configuration, ConfigurationError, Loaded, load_configur
 from pacs.version import __version__
 
 NOT_AVAILABLE: Final = (
-    "token",
     "import",
     "deidentify",
     "verify",
@@ -96,9 +95,9 @@ def group() -> None:
 
 def main() -> None:
     """Run `pacsctl`."""
-    from pacs.commands import access, audit, check_config, reindex, user
+    from pacs.commands import access, audit, check_config, reindex, token, user
 
-    for module in (access, audit, check_config, reindex, user):
+    for module in (access, audit, check_config, reindex, token, user):
         group.add_command(_common(module.command))
     for name in NOT_AVAILABLE:
         group.add_command(_not_available(name))

@@ -61,12 +61,14 @@ class Server:
         self.directory = directory
         self.root = directory / "data"
         self.port = free_port()
+        self.http_port = free_port()
         self.config = directory / "config.yaml"
         self.log_path = directory / "log.txt"
         self.process: subprocess.Popen[bytes] | None = None
         self.ready_s = 0.0
         base = {
             "server": {"port": self.port},
+            "rest_api": {"enabled": False, "port": self.http_port},
             "storage": {
                 "root_path": str(self.root),
                 "database": {"path": str(self.root / "index.db")},

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import Select
@@ -31,7 +31,7 @@ from pacs.archive.index.readers import PAGE_ROWS, IndexReaders, Pages, Row
 from pacs.archive.index.search import statement_for
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.integrity import IntegrityThread, Reporter
-from pacs.archive.interfaces import InstanceHeader, Outcome, Stored
+from pacs.archive.interfaces import InstanceHeader, Stored
 from pacs.archive.objects.files import FileStore
 from pacs.archive.objects.journal import Journal
 from pacs.archive.query import AnyOf, Equals, Query
@@ -192,23 +192,7 @@ class Archive:
 
     def _take_up_in_thread(self, connection: Any) -> None:
         """Set the gauges, and queue what is still to be derived."""
-        counts = connection.execute(
-            "SELECT (SELECT count(*) FROM patients), count(*), coalesce(sum(num_series), 0),"
-            " coalesce(sum(num_instances), 0), coalesce(sum(size_bytes), 0) FROM studies"
-        ).fetchone()
-        metrics = self._metrics
-        for gauge, value in zip(
-            (
-                metrics.archive_patients,
-                metrics.archive_studies,
-                metrics.archive_series,
-                metrics.archive_instances,
-                metrics.archive_bytes,
-            ),
-            counts,
-            strict=True,
-        ):
-            gauge.set(value)
+        self._metrics.archive_counted(count_in_thread(connection))
         assert self._derive is not None
         rows = connection.execute(
             "SELECT pk, path, data_set_offset, transfer_syntax_uid FROM instances WHERE sha256 IS NULL AND pk > "
@@ -299,6 +283,12 @@ class Archive:
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function with a snapshot of the index, in a thread."""
         return await self._readers.run(function)
+
+    async def count(self) -> Mapping[str, int]:
+        """Count what is kept, and set the gauges to it."""
+        counts = await self._readers.run(count_in_thread)
+        self._metrics.archive_counted(counts)
+        return counts
 
     def pages(self, statement: Select[Any]) -> AsyncIterator[list[Row]]:
         """Give the rows of a query's statement, page by page, all of one moment."""
@@ -428,8 +418,6 @@ class Archive:
             )
         derive.add(derivable)
         metrics.batch_stored(len(stored), size_bytes, duration_s)
-        metrics.archive_instances.inc(sum(item.outcome is not Outcome.REPLACED for item in stored))
-        metrics.archive_bytes.inc(size_bytes - sum(i.replaced.size_bytes for i in stored if i.replaced is not None))
         if self._bus.has_subscribers(ImageReceived):
             self._bus.publish_all([_image_received(item) for item in stored if not item.candidate.is_rebuilt])
 
@@ -453,6 +441,15 @@ class Archive:
             " and both are marked as a conflict ({count} since the start)",
             count=self._conflicts,
         )
+
+
+def count_in_thread(connection: sqlite3.Connection) -> Mapping[str, int]:
+    """Count patients, studies, series, instances and bytes, by what the rows of studies tell."""
+    row = connection.execute(
+        "SELECT (SELECT count(*) FROM patients), count(*), coalesce(sum(num_series), 0),"
+        " coalesce(sum(num_instances), 0), coalesce(sum(size_bytes), 0) FROM studies"
+    ).fetchone()
+    return dict(zip(("patients", "studies", "series", "instances", "bytes"), row, strict=True))
 
 
 def _image_received(item: CommittedObject) -> ImageReceived:

@@ -14,24 +14,20 @@ from pacs.config.model import Configuration
 NOT_AVAILABLE: Final = (
     "server.tls",
     "server.limits.tls_handshake_seconds",
-    "server.limits.http_header_bytes",
-    "server.limits.http_json_bytes",
-    "server.limits.http_connections",
     "storage.database.url",
     "storage.objects",
     "security.anonymization",
-    "rest_api",
-    "monitoring.metrics_enabled",
+    "rest_api.tls",
+    "rest_api.max_request_bytes",
+    "rest_api.authentication.oidc",
     "events",
 )
 """Keys, and whole sections, that a later version brings."""
 
-MAY_BE_SWITCHED_OFF: Final = frozenset(("rest_api.enabled",))
+MAY_BE_SWITCHED_OFF: Final[frozenset[str]] = frozenset()
 """Booleans that say what is the case today anyway."""
 
-NOT_IN_FORCE: Final = (
-    ("rest_api.enabled", "the HTTP interface is not available yet: nothing listens on rest_api.port"),
-)
+NOT_IN_FORCE: Final[tuple[tuple[str, str], ...]] = ()
 """Built-in defaults that promise what is not there yet."""
 
 

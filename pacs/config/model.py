@@ -307,7 +307,12 @@ class RestAPI(Section):
     cors_origins: tuple[str, ...] = Field(default=(), description="empty: only localhost and 127.0.0.1")
     tls: HTTPTLS = Field(default=HTTPTLS(), description="TLS for HTTP")
     max_request_bytes: int = Field(default=4294967296, ge=1024, description="body of a request")
-    trusted_proxies: tuple[str, ...] = Field(default=(), description="CIDR blocks whose X-Forwarded-* headers count")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="names in the Host header, beside localhost, addresses and that of public_url"
+    )
+    trusted_proxies: tuple[AddressBlock, ...] = Field(
+        default=(), description="CIDR blocks whose X-Forwarded-* headers count"
+    )
     public_url: str | None = Field(default=None, description="base of the URLs in answers, behind a proxy")
     authentication: Authentication = Field(default=Authentication(), description="who asks")
 

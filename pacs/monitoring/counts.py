@@ -74,6 +74,40 @@ class DIMSERequests(Collector):
         yield seconds
 
 
+class HTTPRequests(Collector):
+    """Counts HTTP requests; the reactor's thread alone calls it."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str, int], int] = {}
+        self._durations: dict[tuple[str, str], Distribution] = {}
+
+    def served(self, method: str, route: str, code: int, duration_s: float) -> None:
+        """Count one request by the template of its path and its status."""
+        try:
+            self._counts[method, route, code] += 1
+        except KeyError:
+            self._counts[method, route, code] = 1
+            self._durations.setdefault((method, route), Distribution(SECONDS))
+        self._durations[method, route].add(duration_s)
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the metrics."""
+        total = CounterMetricFamily(
+            "pacs_http_requests_total", "HTTP requests answered.", labels=["method", "route", "code"]
+        )
+        for (method, route, code), count in list(self._counts.items()):
+            total.add_metric([method, route, str(code)], count)
+        yield total
+        seconds = HistogramMetricFamily(
+            "pacs_http_request_seconds",
+            "Time from a request's headers to its answer's end.",
+            labels=["method", "route"],
+        )
+        for labels, durations in list(self._durations.items()):
+            durations.add_to(seconds, list(labels))
+        yield seconds
+
+
 class Ingest(Collector):
     """Counts batches of stored objects; called by whoever has just committed one."""
 

@@ -52,6 +52,11 @@ class HealthRegister:
         if self._bus.has_subscribers(HealthChanged):
             self._bus.publish(HealthChanged(component=component, health=health.name.lower(), reason=reason))
 
+    def overall(self) -> str:
+        """Give how the whole server is: as its worst component; what recovers is degraded."""
+        worst = min(self._components.values(), key=lambda health: health.value, default=Health.HEALTHY)
+        return (Health.DEGRADED if worst is Health.RECOVERING else worst).name.lower()
+
     def components(self) -> dict[str, str]:
         """Give the health of each component by name."""
         return {name: health.name.lower() for name, health in self._components.items()}

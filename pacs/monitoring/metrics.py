@@ -4,12 +4,14 @@ The metrics of the server: one object, one registry, no globals. No label bears 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from pacs.monitoring.counts import DIMSERequests, Ingest
+from pacs.monitoring.counts import DIMSERequests, HTTPRequests, Ingest
 
 
 class Metrics:
@@ -33,6 +35,9 @@ class Metrics:
         self._dimse_requests = DIMSERequests()
         registry.register(self._dimse_requests)
         self.dimse_request_served = self._dimse_requests.served
+        self._http_requests = HTTPRequests()
+        registry.register(self._http_requests)
+        self.http_request_served = self._http_requests.served
         self._ingest = Ingest()
         registry.register(self._ingest)
         self.batch_stored = self._ingest.batch_stored
@@ -52,11 +57,26 @@ class Metrics:
         self.event_loop_lateness_seconds = Gauge(
             "pacs_event_loop_lateness_seconds", "How late the reactor was at its last look.", registry=registry
         )
-        self.archive_patients = Gauge("pacs_archive_patients", "Patients kept.", registry=registry)
-        self.archive_studies = Gauge("pacs_archive_studies", "Studies kept.", registry=registry)
-        self.archive_series = Gauge("pacs_archive_series", "Series kept.", registry=registry)
-        self.archive_instances = Gauge("pacs_archive_instances", "Objects kept.", registry=registry)
-        self.archive_bytes = Gauge("pacs_archive_bytes", "Bytes of the objects kept.", registry=registry)
+        self._archive = {
+            "patients": Gauge("pacs_archive_patients", "Patients kept.", registry=registry),
+            "studies": Gauge("pacs_archive_studies", "Studies kept.", registry=registry),
+            "series": Gauge("pacs_archive_series", "Series kept.", registry=registry),
+            "instances": Gauge("pacs_archive_instances", "Objects kept.", registry=registry),
+            "bytes": Gauge("pacs_archive_bytes", "Bytes of the objects kept.", registry=registry),
+        }
+
+    def archive_counted(self, counts: Mapping[str, int]) -> None:
+        """Set the gauges of what the archive keeps; whoever gives the metrics has them counted before."""
+        for name, gauge in self._archive.items():
+            gauge.set(counts[name])
+
+    def totals(self) -> dict[str, float]:
+        """Give the sum of each counter over its labels."""
+        totals: dict[str, float] = {}
+        for metric in self.registry.collect():
+            if metric.type == "counter" and metric.name.startswith("pacs_"):
+                totals[f"{metric.name}_total"] = sum(s.value for s in metric.samples if s.name.endswith("_total"))
+        return totals
 
     def text(self) -> bytes:
         """Give all of them in the Prometheus text format."""

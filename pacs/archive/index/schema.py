@@ -27,7 +27,7 @@ from pacs.archive.attributes import ATTRIBUTES_OF, Level, Matching
 
 KEY: Final = BigInteger().with_variant(Integer, "sqlite")
 METADATA: Final = MetaData()
-SCHEMA: Final = "0002"
+SCHEMA: Final = "0003"
 """The last migration: what a new index is made as."""
 
 
@@ -140,4 +140,16 @@ ARCHIVE_STATE: Final = Table(
     METADATA,
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+TOKENS: Final = Table(
+    "tokens",
+    METADATA,
+    Column("id", Text, primary_key=True, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("last_used_at", BigInteger),
 )

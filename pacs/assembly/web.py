@@ -1,0 +1,238 @@
+"""
+The HTTP side's part of the assembly. It is imported only where `rest_api.enabled` is set: klein costs memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+
+from pacs.archive.archive import Archive
+from pacs.archive.errors import ArchiveBusy, ArchiveClosed, ArchiveError, ObjectGone, StorageFailed, StorageFull
+from pacs.assembly.access import access_policy
+from pacs.config import Configuration
+from pacs.control.server import ControlCommand, Progress
+from pacs.events import EventBus
+from pacs.monitoring.denials import Denials
+from pacs.monitoring.health import HealthRegister
+from pacs.monitoring.metrics import Metrics
+from pacs.net.nodes import RemoteNodes
+from pacs.net.registry import AssociationRegistry
+from pacs.security.access import Role
+from pacs.security.audit import AuditLog
+from pacs.security.audit.codes import AlertKind
+from pacs.security.credentials import PasswordVerifier
+from pacs.security.policy import parse_network
+from pacs.security.throttle import FailureThrottle
+from pacs.security.tokens import check_name, parse_expiry
+from pacs.web.api.system import SystemRoutes
+from pacs.web.api.tokens import TokenRoutes
+from pacs.web.authentication import Authenticator
+from pacs.web.errors import HTTPError
+from pacs.web.openapi import openapi_route
+from pacs.web.root import WebRoot
+from pacs.web.routes import Route
+from pacs.web.settings import WebSettings
+from pacs.web.site import WebSite
+from pacs.web.tokens import TokenRegistry
+
+COUNT_TIMEOUT_S: Final = 2.0
+BACKLOG: Final = 256
+
+STATUS_OF: Final[Mapping[type[ArchiveError], int]] = {
+    ObjectGone: 404,
+    StorageFull: 507,
+    StorageFailed: 503,
+    ArchiveBusy: 503,
+    ArchiveClosed: 503,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """The parts of the server that HTTP shows or uses."""
+
+    archive: Archive
+    audit: AuditLog
+    bus: EventBus
+    denials: Denials
+    health: HealthRegister
+    metrics: Metrics
+    nodes: RemoteNodes
+    associations: AssociationRegistry
+    verifier: PasswordVerifier
+    closed: Callable[[], str]
+
+
+def web_settings(configuration: Configuration) -> WebSettings:
+    """Give the HTTP side's part of the configuration."""
+    rest, limits = configuration.rest_api, configuration.server.limits
+    names = [*rest.allowed_hosts, rest.interface]
+    if rest.public_url:
+        names.append(urlsplit(rest.public_url).hostname or "")
+    return WebSettings(
+        root_path=Path(configuration.storage.root_path),
+        is_authentication_enabled=rest.authentication.enabled,
+        is_metrics_enabled=configuration.monitoring.metrics_enabled,
+        is_encrypted=rest.tls.enabled,
+        hosts=frozenset(name.lower() for name in names if name),
+        cors_origins=rest.cors_origins if rest.cors_enabled else None,
+        trusted_proxies=tuple(map(parse_network, rest.trusted_proxies)),
+        header_bytes=limits.http_header_bytes,
+        json_bytes=limits.http_json_bytes,
+        connections=limits.http_connections,
+        grace_s=configuration.server.shutdown_grace_seconds,
+    )
+
+
+def archive_error(error: Exception) -> HTTPError | None:
+    """Give the answer that an error of the archive means."""
+    if not isinstance(error, ArchiveError):
+        return None
+    status = STATUS_OF.get(type(error), 500)
+    return HTTPError(status, error.comment, headers={"Retry-After": "30"} if status in (503, 507) else {})
+
+
+class WebService(Service):
+    """Listens for HTTP; at the end lets running requests finish."""
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, *, site: WebSite, tokens: TokenRegistry, configuration: Configuration, reactor: Any) -> None:
+        self._site = site
+        self._tokens = tokens
+        self._rest = configuration.rest_api
+        self._reactor = reactor
+        self._listening: IListeningPort | None = None
+
+    def startService(self) -> Deferred[None]:
+        super().startService()
+        return Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        await self._tokens.start()
+        rest = self._rest
+        try:
+            listening = self._reactor.listenTCP(rest.port, self._site, backlog=BACKLOG, interface=rest.interface)
+        except CannotListenError as error:
+            self.log.critical("rest_api.port: {reason}", reason=str(error))
+            raise
+        self._listening = listening
+        address = listening.getHost()
+        self.log.info("HTTP is ready on {interface}:{port}", interface=address.host, port=address.port)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._drain())
+
+    async def _drain(self) -> None:
+        listening, self._listening = self._listening, None
+        if listening is None:
+            return
+        await maybeDeferred(listening.stopListening)
+        timer = self._reactor.callLater(self._site.settings.grace_s, self._site.abort_all)
+        await self._site.drain()
+        if timer.active():
+            timer.cancel()
+        self._site.stop_watching()
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """
+    What the assembly gets.
+
+    Attributes:
+        commands: of the control socket.
+    """
+
+    service: WebService
+    commands: Mapping[str, ControlCommand]
+
+
+def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any) -> Web:
+    """Build the HTTP side."""
+    settings = web_settings(configuration)
+    tokens = TokenRegistry(archive=parts.archive, root_path=settings.root_path, now_s=time.time)
+    routes = _routes(configuration, parts, tokens, settings, reactor=reactor)
+    root = WebRoot(
+        settings=settings,
+        routes=(*routes, openapi_route(routes)),
+        authenticator=Authenticator(
+            is_enabled=settings.is_authentication_enabled,
+            tokens=tokens,
+            verifier=parts.verifier,
+            policy=access_policy(configuration),
+            throttle=FailureThrottle(clock=reactor),
+            failed=_failed_logins(parts.audit),
+            clock=reactor,
+        ),
+        denials=parts.denials,
+        translate=archive_error,
+        closed=parts.closed,
+    )
+    site = WebSite(root=root, settings=settings, metrics=parts.metrics, clock=reactor)
+    service = WebService(site=site, tokens=tokens, configuration=configuration, reactor=reactor)
+    return Web(service, token_commands(tokens))
+
+
+def _routes(
+    configuration: Configuration, parts: Collaborators, tokens: TokenRegistry, settings: WebSettings, *, reactor: Any
+) -> tuple[Route, ...]:
+    started_s = reactor.seconds()
+
+    async def refresh() -> Mapping[str, int]:
+        counting: Deferred[Mapping[str, int]] = Deferred.fromCoroutine(parts.archive.count())
+        counting.addTimeout(COUNT_TIMEOUT_S, reactor)
+        counting.addErrback(lambda _: {})
+        return await counting
+
+    return (
+        *SystemRoutes(
+            health=parts.health,
+            metrics=parts.metrics,
+            refresh=refresh,
+            configuration=configuration.masked(),
+            is_metrics_enabled=settings.is_metrics_enabled,
+            uptime_s=lambda: reactor.seconds() - started_s,
+        ).routes(),
+        *TokenRoutes(registry=tokens, now_s=time.time).routes(),
+    )
+
+
+def _failed_logins(audit: AuditLog) -> Callable[[str, str, bool], None]:
+    def failed(name: str, address: str, is_too_many: bool) -> None:
+        audit.user_authentication(name, peer_address=address, is_success=False, description="HTTP")
+        if is_too_many:
+            audit.security_alert(
+                AlertKind.NODE_AUTHENTICATION, "more than ten failed logins in a minute", peer_address=address
+            )
+
+    return failed
+
+
+def token_commands(tokens: TokenRegistry) -> Mapping[str, ControlCommand]:
+    """Give the commands of `pacsctl token` for a running server."""
+
+    async def create(arguments: dict[str, Any], _: Progress) -> dict[str, Any]:
+        expires_at = parse_expiry(arguments.get("expires_at"), time.time())
+        token, secret = await tokens.create(check_name(arguments["name"]), Role(arguments["role"]), expires_at)
+        return {**token.shown(), "token": secret}
+
+    async def listed(_: dict[str, Any], __: Progress) -> dict[str, Any]:
+        return {"tokens": [token.shown() for token in await tokens.all()]}
+
+    async def revoke(arguments: dict[str, Any], _: Progress) -> dict[str, Any]:
+        return {"revoked": await tokens.revoke(str(arguments["id"]))}
+
+    return {"token-create": create, "token-list": listed, "token-revoke": revoke}

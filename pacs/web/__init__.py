@@ -1,0 +1,1 @@
+"""HTTP: the REST API, probes and metrics, on klein, in the server's reactor."""

@@ -1,0 +1,122 @@
+"""
+What every request passes before anybody looks at it: by which name the server was called, from which origin, from
+where; and the headers that every answer has (RELIABILITY A6).
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import Final
+
+from pacs.web.errors import HTTPError
+from pacs.web.request import WebRequest
+from pacs.web.settings import WebSettings
+
+_LOCAL_ORIGIN: Final = re.compile(r"https?://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?")
+_PREFLIGHT_SECONDS: Final = "600"
+_ALLOWED_HEADERS: Final = "Authorization, Content-Type, If-None-Match, Last-Event-ID, Range"
+_EXPOSED_HEADERS: Final = "ETag, Location, Retry-After, WWW-Authenticate"
+
+ALWAYS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
+STRICT_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
+
+
+class Gate:
+    """Looks at the headers of a request that have nothing to do with what it asks for."""
+
+    def __init__(self, settings: WebSettings) -> None:
+        self._settings = settings
+        self._headers = (*ALWAYS, STRICT_TRANSPORT) if settings.is_encrypted else ALWAYS
+        self._hosts_seen: dict[str, bool] = {}
+
+    def enter(self, request: WebRequest) -> None:
+        """
+        Set the headers of the answer, and let the request in.
+
+        Raises:
+            HTTPError: 400, 414 or 421.
+        """
+        for name, value in self._headers:
+            request.setHeader(name, value)
+        self._allow_origin(request)
+        if len(request.uri) > self._settings.uri_bytes:
+            raise HTTPError(414, f"the request's URI has more than {self._settings.uri_bytes} bytes")
+        host = request.getHeader("host")
+        if host is None:
+            if request.clientproto == b"HTTP/1.0":
+                return
+            raise HTTPError(400, "the Host header is missing")
+        if not self._is_known(host):
+            raise HTTPError(
+                421, "the server is not known by this name; name it in rest_api.allowed_hosts or rest_api.public_url"
+            )
+
+    def client_address(self, request: WebRequest) -> str:
+        """Give who asks: behind a trusted proxy, whom the proxy names."""
+        address = request.socket_address
+        if not self._settings.trusted_proxies:
+            return address
+        forwarded = [part.strip() for part in request.header("x-forwarded-for").split(",") if part.strip()]
+        while forwarded and self._is_trusted(address):
+            address = forwarded.pop()
+        return address if _is_address(address) else request.socket_address
+
+    def answer_options(self, request: WebRequest, methods: str) -> None:
+        """Tell which methods there are, and a browser what it may send."""
+        request.setHeader("allow", methods)
+        if request.getHeader("access-control-request-method") is not None:
+            request.setHeader("access-control-allow-methods", methods)
+            request.setHeader("access-control-allow-headers", _ALLOWED_HEADERS)
+            request.setHeader("access-control-max-age", _PREFLIGHT_SECONDS)
+
+    # -- within
+
+    def _is_trusted(self, address: str) -> bool:
+        return _is_address(address) and any(ip_address(address) in n for n in self._settings.trusted_proxies)
+
+    def _allow_origin(self, request: WebRequest) -> None:
+        origins = self._settings.cors_origins
+        if origins is None:
+            return
+        request.setHeader(b"vary", b"Origin")
+        origin = request.getHeader("origin")
+        if origin is None:
+            return
+        if "*" in origins:
+            allowed = "*"
+        elif origin in origins or (not origins and _LOCAL_ORIGIN.fullmatch(origin)):
+            allowed = origin
+        else:
+            return
+        request.setHeader("access-control-allow-origin", allowed)
+        request.setHeader("access-control-expose-headers", _EXPOSED_HEADERS)
+
+    def _is_known(self, host: str) -> bool:
+        known = self._hosts_seen.get(host)
+        if known is None:
+            name = _host_name(host)
+            known = name in self._settings.hosts or name == "localhost" or _is_address(name)
+            if len(self._hosts_seen) < 256:
+                self._hosts_seen[host] = known
+        return known
+
+
+def _host_name(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower().rstrip(".")
+
+
+def _is_address(text: str) -> bool:
+    """A name that is an address can't be made to mean another one, as DNS rebinding does."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,125 @@
+"""
+The OpenAPI 3.1 document, made of the table of routes that the server routes and validates by.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pacs.security.access import LEAST_ROLE
+from pacs.version import __version__
+from pacs.web.answers import Answer, one
+from pacs.web.errors import CODES
+from pacs.web.routes import Call, Route
+from pacs.web.schema import Parameter
+
+PATH: Final = "/api/v1/openapi.json"
+_ANY_SLASHES: Final = re.compile(r"\.\.\.\}")
+_SCHEMAS: Final[dict[str, Any]] = {
+    "Error": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+            }
+        },
+    },
+    "Pagination": {
+        "type": "object",
+        "required": ["total", "count", "limit", "offset"],
+        "properties": {name: {"type": "integer", "minimum": 0} for name in ("total", "count", "limit", "offset")},
+    },
+}
+
+
+def document(routes: Sequence[Route]) -> dict[str, Any]:
+    """Give the document of some routes."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(_ANY_SLASHES.sub("}", route.path), {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Production PACS", "version": __version__, "license": {"name": "MIT", "identifier": "MIT"}},
+        "paths": paths,
+        "components": {
+            "schemas": _SCHEMAS,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic"},
+            },
+        },
+    }
+
+
+def openapi_route(routes: Sequence[Route]) -> Route:
+    """Give the route of the document itself; it holds nothing that is secret."""
+
+    async def answer(_: Call) -> Answer:
+        return one(found)
+
+    route = Route("GET", PATH, None, answer, "This document", "system", answer={"type": "object"})
+    found = document((*routes, route))
+    return route
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if route.status != 204:
+        schema = dict(route.answer) if route.answer is not None else {"type": "string"}
+        content = {"content": {route.content_type: {"schema": schema}}}
+    found: dict[str, Any] = {
+        "summary": route.summary,
+        "operationId": _operation_id(route),
+        "tags": [route.tag],
+        "parameters": [
+            *(_parameter(item, "path") for item in route.path_parameters),
+            *(_parameter(item, "query") for item in route.query),
+        ],
+        "responses": {str(route.status): {"description": "success", **content}, **_errors(route)},
+        "security": [] if route.operation is None else [{"bearer": []}, {"basic": []}],
+    }
+    if route.operation is not None:
+        found["description"] = f"Needs the role {LEAST_ROLE[route.operation].value}."
+    if route.body is not None:
+        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": route.body.as_schema()}}}
+    return found
+
+
+def _operation_id(route: Route) -> str:
+    return "_".join([route.method.lower(), *re.findall(r"\w+", route.path)])
+
+
+def _parameter(parameter: Parameter, place: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": parameter.name, "in": place, "schema": dict(parameter.type.schema)}
+    if parameter.description:
+        found["description"] = parameter.description
+    if place == "path":
+        found["required"] = True
+    return found
+
+
+def _errors(route: Route) -> dict[str, Any]:
+    statuses = {400, 421, 500, *route.errors}
+    if route.operation is not None:
+        statuses |= {401, 403, 429}
+    if route.is_patient_data:
+        statuses.add(503)
+    if route.body is not None:
+        statuses |= {413, 415, 422}
+    schema = {"$ref": "#/components/schemas/Error"}
+    if route.path in ("/readyz", "/api/v1/system/status", "/api/v1/health"):
+        schema = {}
+    return {
+        str(status): {
+            "description": CODES[status],
+            "content": {
+                "application/json": {"schema": schema if status == 503 else {"$ref": "#/components/schemas/Error"}}
+            },
+        }
+        for status in sorted(statuses)
+    }

@@ -1,0 +1,114 @@
+"""
+One HTTP request: its body is bounded before it is read, and it is counted when it is answered.
+
+twisted.web would keep a body of any length in a temporary file before anybody is asked; here the connection ends with
+413 as soon as the limit is crossed.
+"""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from twisted.web.http import datetimeToString
+from twisted.web.server import NOT_DONE_YET, Request
+
+from pacs.web.errors import HTTPError
+
+if TYPE_CHECKING:
+    from pacs.web.site import LimitedChannel, WebSite
+
+
+class WebRequest(Request):
+    """
+    A request, and its answer.
+
+    Attributes:
+        route: the template of its path, for the metrics.
+        site: whose limits apply.
+    """
+
+    channel: LimitedChannel
+    site: WebSite
+    route = "other"
+    is_counted = False
+    is_refused = False
+    started_s = 0.0
+    body_bytes = 0
+
+    def gotLength(self, length: int | None) -> None:
+        """Make room for the body, if it may come at all."""
+        self.site = self.channel.site
+        self.started_s = self.site.clock.seconds()
+        self.content = BytesIO()
+        if length is not None and length > self.site.settings.json_bytes:
+            self._refuse_body()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        self.body_bytes += len(data)
+        if self.is_refused:
+            return
+        if self.body_bytes > self.site.settings.json_bytes:
+            self._refuse_body()
+        else:
+            super().handleContentChunk(data)
+
+    def _refuse_body(self) -> None:
+        """Answer at once and close: nobody waits for the rest."""
+        self.is_refused = True
+        limit = self.site.settings.json_bytes
+        body = json.dumps(HTTPError(413, f"the body has more than {limit} bytes").body()).encode()
+        head = (
+            "HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json; charset=utf-8\r\n"
+            f"Content-Length: {len(body)}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
+            "Connection: close\r\n\r\n"
+        )
+        transport: Any = self.channel.transport
+        transport.write(head.encode() + body)
+        transport.loseConnection()
+        self.code = 413
+        self._count()
+
+    def process(self) -> None:
+        """Have the root answer."""
+        if self.is_refused:
+            return
+        self.setHeader(b"date", datetimeToString())
+        self.prepath = []
+        self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
+        answer = self.site.root.render(self)
+        if answer is not NOT_DONE_YET:
+            self.write(answer)
+            self.finish()
+
+    def finish(self) -> None:
+        """End the answer."""
+        super().finish()
+        self._count()
+
+    def connectionLost(self, reason: Any) -> None:
+        super().connectionLost(reason)
+        if self.started_s:  # its headers had come
+            self._count()
+
+    def _count(self) -> None:
+        if not self.is_counted:
+            self.is_counted = True
+            self.site.served(self)
+
+    @property
+    def socket_address(self) -> str:
+        """The address of whoever is connected, which may be a proxy."""
+        return str(getattr(self.getClientAddress(), "host", ""))
+
+    def header(self, name: str) -> str:
+        """Give a header's value, or nothing."""
+        return self.getHeader(name) or ""
+
+    @property
+    def method_name(self) -> str:
+        """The method as text."""
+        return self.method.decode("latin-1")

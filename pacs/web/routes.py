@@ -1,0 +1,130 @@
+"""
+The table of routes: what can be asked, with which parameters, by whom, and who answers.
+
+It drives routing, validation, authorization and the OpenAPI document, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pacs.security.access import Operation, Principal
+from pacs.web.answers import Answer, Stream
+from pacs.web.errors import HTTPError
+from pacs.web.request import WebRequest
+from pacs.web.schema import Body, Parameter, Schema, Type, integer
+
+LARGEST_PAGE: Final = 1000
+DEFAULT_PAGE: Final = 100
+LARGEST_OFFSET: Final = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """
+    A request that was found right.
+
+    Attributes:
+        path: the values of the path's parameters.
+        query: the values of the query's parameters that were given, and defaults.
+        body: the members of the JSON body.
+    """
+
+    principal: Principal
+    path: Mapping[str, Any]
+    query: Mapping[str, Any]
+    body: Mapping[str, Any]
+    request: WebRequest
+
+
+Handler = Callable[[Call], Awaitable[Answer | Stream]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    One row of the table.
+
+    Attributes:
+        path: with parameters in braces; one that is named `{name...}` takes slashes as well.
+        operation: the right that it needs; None: it needs no authentication.
+        is_patient_data: it is not served while the audit log cannot be written.
+        answer: the JSON Schema of what it gives.
+        content_type: of the answer.
+        errors: statuses that it may answer with, beside those that every route has.
+    """
+
+    method: str
+    path: str
+    operation: Operation | None
+    handler: Handler
+    summary: str
+    tag: str
+    path_parameters: tuple[Parameter, ...] = ()
+    query: tuple[Parameter, ...] = ()
+    body: Body | None = None
+    answer: Schema | None = None
+    content_type: str = "application/json"
+    status: int = 200
+    errors: tuple[int, ...] = ()
+    is_patient_data: bool = False
+
+
+PAGING: Final = (
+    Parameter("limit", integer(1, LARGEST_PAGE, DEFAULT_PAGE), "most items of the answer", DEFAULT_PAGE),
+    Parameter("offset", integer(0, LARGEST_OFFSET, 0), "items to leave out at the beginning", 0),
+)
+
+
+def sort_parameter(fields: tuple[str, ...]) -> Parameter:
+    """Give the parameter by which a list is sorted."""
+    words = (*fields, *(f"-{name}" for name in fields))
+
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"is not one of {', '.join(fields)}, with '-' in front for descending")
+        return value
+
+    return Parameter("sort", Type({"type": "string", "enum": list(words)}, parse), "'-' in front: descending")
+
+
+def list_schema(item: Schema) -> dict[str, Any]:
+    """Give the schema of a page of a list."""
+    return {
+        "type": "object",
+        "required": ["data", "pagination"],
+        "properties": {
+            "data": {"type": "array", "items": dict(item)},
+            "pagination": {"$ref": "#/components/schemas/Pagination"},
+        },
+    }
+
+
+def parse_query(route: Route, arguments: Mapping[bytes, list[bytes]]) -> dict[str, Any]:
+    """
+    Give the values of a query's parameters.
+
+    A parameter that nobody knows is refused: a filter that is left out would show more than was asked for.
+
+    Raises:
+        HTTPError: 400.
+    """
+    values = {parameter.name: parameter.default for parameter in route.query if parameter.default is not None}
+    if not arguments:
+        return values
+    known = {parameter.name: parameter for parameter in route.query}
+    for raw_name, raw_values in arguments.items():
+        name = raw_name.decode("utf-8", "replace")
+        parameter = known.get(name)
+        if parameter is None:
+            raise HTTPError(400, f"{name[:64]!r}: unknown parameter; known are {', '.join(known) or 'none'}")
+        if len(raw_values) > 1:
+            raise HTTPError(400, f"{name}: is given more than once")
+        try:
+            text = raw_values[0].decode("utf-8")
+        except UnicodeDecodeError:
+            raise HTTPError(400, f"{name}: is not UTF-8") from None
+        values[name] = parameter.parse(text)
+    return values

@@ -1,0 +1,305 @@
+"""
+The HTTP side as clients meet it: who may ask, what is refused and how, tokens, limits.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+
+from tests.http import HTTP, admin_token, fetch, metrics, new_token
+from tests.server import Server, merged, run_tool
+
+PASSWORD = "correct horse"
+USERS = {
+    "security": {
+        "access_control": {
+            "users": [{"name": "jane", "role": "viewer", "password_hash": PasswordHasher().hash(PASSWORD)}]
+        }
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give a server that the tests of this module share."""
+    server = Server(tmp_path_factory.mktemp("http"), merged(HTTP, USERS))
+    server.start()
+    yield server
+    assert server.stop() == 0
+
+
+def pacsctl(server: Server, *arguments: str, check: bool = True) -> str:
+    """Run pacsctl on the server's configuration."""
+    command = str(Path(sys.executable).with_name("pacsctl"))
+    return run_tool(command, *arguments, "--config", str(server.config), check=check).stdout
+
+
+def raw(server: Server, request: bytes) -> bytes:
+    """Send bytes; give everything that comes until the server closes."""
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=30) as connection:
+        connection.sendall(request)
+        found = b""
+        while piece := connection.recv(65536):
+            found += piece
+        return found
+
+
+def basic(name: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+
+
+def test_curl_gets_the_status_without_a_token_and_patient_data_only_with_one(server: Server) -> None:
+    base = f"http://localhost:{server.http_port}"
+    status = json.loads(run_tool("curl", "-s", f"{base}/api/v1/system/status").stdout)
+    assert status["status"] in ("healthy", "degraded")
+    assert status["components"]["database"] == "healthy"
+    assert "pacs_archive_instances 0.0" in run_tool("curl", "-s", f"{base}/api/v1/system/metrics").stdout
+    refused = run_tool("curl", "-si", f"{base}/api/v1/tokens").stdout
+    assert refused.startswith("HTTP/1.1 401")
+    assert "WWW-Authenticate: Bearer" in refused
+    token = admin_token(server)
+    answered = run_tool("curl", "-s", "-H", f"Authorization: Bearer {token}", f"{base}/api/v1/tokens").stdout
+    assert json.loads(answered)["pagination"]["total"] >= 1
+    assert json.loads(run_tool("curl", "-s", "-u", f"any:{token}", f"{base}/api/v1/tokens").stdout)["data"]
+
+
+def test_the_first_token_is_in_a_file_of_our_own_and_in_no_log(server: Server) -> None:
+    path = server.root / "admin.token"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert str(path) in server.log()
+    assert admin_token(server) not in server.log()
+
+
+def test_the_index_has_no_token_in_clear(server: Server) -> None:
+    secret = new_token(server, "viewer").encode()
+    for path in server.root.glob("index.db*"):
+        assert secret not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("role", "path", "status"),
+    [
+        ("viewer", "/api/v1/system/statistics", 200),
+        ("viewer", "/api/v1/system/config", 403),
+        ("technologist", "/api/v1/tokens", 403),
+        ("none", "/api/v1/system/statistics", 403),
+        ("administrator", "/api/v1/system/config", 200),
+    ],
+)
+def test_a_token_may_what_its_role_may(server: Server, role: str, path: str, status: int) -> None:
+    reply = fetch(server, path, token=new_token(server, role))
+    assert reply.status == status
+    if status == 403:
+        assert reply.error == "FORBIDDEN"
+
+
+def test_a_missing_right_is_logged_and_counted_as_over_dimse(server: Server) -> None:
+    token = new_token(server, "viewer", name="curious")
+    key = ("pacs_access_denied_total", (("operation", "manage tokens"),))
+    before = metrics(server).get(key, 0.0)
+    assert fetch(server, "/api/v1/tokens", token=token).status == 403
+    assert metrics(server)[key] == before + 1
+    server.wait_for_log("manage tokens of curious from 127.0.0.1 is refused")
+
+
+def test_a_token_is_made_listed_and_revoked_over_http(server: Server) -> None:
+    made = fetch(
+        server,
+        "/api/v1/tokens",
+        method="POST",
+        json_body={"name": "brief", "role": "viewer", "expires_at": "2999-01-01"},
+    )
+    assert made.status == 201
+    location = made.headers["location"]
+    assert location == f"/api/v1/tokens/{made.json['id']}"
+    token = made.json["token"]
+    assert fetch(server, "/api/v1/system/version", token=token).status == 200
+    listed = {item["id"]: item for item in fetch(server, "/api/v1/tokens").json["data"]}[made.json["id"]]
+    assert listed["expires_at"] == "2999-01-01T00:00:00Z"
+    assert listed["last_used_at"] is not None or fetch(server, "/api/v1/tokens").status == 200
+    assert "token" not in listed
+    assert fetch(server, location, method="DELETE").status == 204
+    assert fetch(server, "/api/v1/system/version", token=token).status == 401
+    assert fetch(server, location, method="DELETE").status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"name": "x"}, 422),
+        ({"name": "", "role": "viewer"}, 422),
+        ({"name": "x", "role": "king"}, 422),
+        ({"name": "x", "role": "viewer", "expires_at": "2001-01-01"}, 422),
+        ({"name": "x", "role": "viewer", "admin": True}, 422),
+        ([1], 422),
+    ],
+)
+def test_a_body_that_is_not_as_the_document_says_is_refused(server: Server, body: object, status: int) -> None:
+    assert fetch(server, "/api/v1/tokens", method="POST", json_body=body).status == status
+
+
+def test_bodies_that_are_no_json_too_deep_or_too_long_are_refused(server: Server) -> None:
+    def post(body: bytes, kind: str = "application/json") -> int:
+        return fetch(server, "/api/v1/tokens", method="POST", body=body, headers={"Content-Type": kind}).status
+
+    assert post(b"{") == 400
+    assert post(b'{"name": "x", "role": "viewer"}', "text/plain") == 415
+    assert post(b"[" * 33 + b"]" * 33) == 400
+    assert post(b"[" * 100_000) == 400
+    head = b"POST /api/v1/tokens HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"
+    assert raw(server, head).startswith(b"HTTP/1.1 413")
+    chunked = b"POST /api/v1/tokens HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert raw(server, chunked + b"200000\r\n" + bytes(0x200000)).startswith(b"HTTP/1.1 413")
+
+
+def test_basic_takes_a_users_name_and_password(server: Server) -> None:
+    assert fetch(server, "/api/v1/system/version", token=None, headers=basic("jane", PASSWORD)).status == 200
+    assert fetch(server, "/api/v1/tokens", token=None, headers=basic("jane", PASSWORD)).status == 403
+    assert fetch(server, "/api/v1/system/version", token=None, headers=basic("jane", "wrong")).status == 401
+    assert fetch(server, "/api/v1/system/version", token=None, headers=basic("joe", PASSWORD)).status == 401
+
+
+def test_who_keeps_failing_is_slowed_down_and_a_valid_token_is_not(tmp_path: Path) -> None:
+    server = Server(tmp_path, HTTP)
+    server.start()
+    try:
+        statuses = [fetch(server, "/api/v1/system/version", token="wrong").status for _ in range(12)]
+        assert statuses == [401] * 10 + [429] * 2
+        reply = fetch(server, "/api/v1/system/version", token="wrong")
+        assert int(reply.headers["retry-after"]) > 0
+        assert fetch(server, "/api/v1/system/version").status == 200
+    finally:
+        assert server.stop() == 0
+
+
+def test_errors_are_json_whatever_is_asked(server: Server) -> None:
+    for path in ("/", "/api/v1/nothing", "/api/v1/%ff", "/%00", "/api/v1/tokens/"):
+        reply = fetch(server, path)
+        assert reply.status in (400, 404), path
+        assert reply.headers["content-type"].startswith("application/json")
+        assert reply.error
+    reply = fetch(server, "/api/v1/system/status", method="PUT", body=b"")
+    assert (reply.status, reply.error) == (405, "METHOD_NOT_ALLOWED")
+    assert "GET" in reply.headers["allow"]
+    assert fetch(server, "/livez", method="TRACE").status == 405
+    assert fetch(server, "/livez?" + "x" * 9000).status == 414
+    assert fetch(server, "/api/v1/tokens?unknown=1").status == 400
+    assert fetch(server, "/api/v1/tokens?limit=1001").status == 400
+    assert fetch(server, "/api/v1/tokens?limit=1&limit=2").status == 400
+
+
+def test_every_answer_has_the_headers_that_protect_it(server: Server) -> None:
+    for path in ("/livez", "/nothing"):
+        headers = fetch(server, path, token=None).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert "server" not in headers
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("evil.example", 421), ("localhost", 200), ("127.0.0.1:1", 200), ("[::1]:80", 200), ("10.0.0.1", 200)],
+)
+def test_the_server_answers_only_to_its_own_names(server: Server, host: str, status: int) -> None:
+    assert fetch(server, "/livez", token=None, headers={"Host": host}).status == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [("http://localhost:3000", True), ("https://127.0.0.1", True), ("http://localhost.evil.example", False)],
+)
+def test_cross_origin_requests_come_from_listed_origins_alone(server: Server, origin: str, is_allowed: bool) -> None:
+    reply = fetch(
+        server,
+        "/api/v1/tokens",
+        method="OPTIONS",
+        token=None,
+        headers={"Origin": origin, "Access-Control-Request-Method": "GET"},
+    )
+    assert reply.status == 204
+    assert reply.headers.get("access-control-allow-origin") == (origin if is_allowed else None)
+    assert "Origin" in reply.headers["vary"]
+    assert "access-control-allow-credentials" not in reply.headers
+
+
+def test_head_gzip_and_etags_work(server: Server) -> None:
+    head = fetch(server, "/api/v1/openapi.json", method="HEAD", token=None)
+    whole = fetch(server, "/api/v1/openapi.json", token=None)
+    packed = fetch(server, "/api/v1/openapi.json", token=None, headers={"Accept-Encoding": "gzip"})
+    assert head.body == b""
+    assert int(head.headers["content-length"]) == len(whole.body)
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.body == whole.body
+    etag = whole.headers["etag"]
+    assert fetch(server, "/api/v1/openapi.json", token=None, headers={"If-None-Match": etag}).status == 304
+
+
+def test_each_request_moves_its_counter_by_one(server: Server) -> None:
+    before = metrics(server)
+    for _ in range(3):
+        fetch(server, "/livez", token=None)
+    fetch(server, "/api/v1/tokens/nobody-123", method="DELETE")
+    fetch(server, "/patients-unknown-4711")
+    after = metrics(server)
+
+    def moved(method: str, route: str, code: str) -> float:
+        key = ("pacs_http_requests_total", (("code", code), ("method", method), ("route", route)))
+        return after.get(key, 0.0) - before.get(key, 0.0)
+
+    assert moved("GET", "/livez", "200") == 3
+    assert moved("DELETE", "/api/v1/tokens/{id}", "404") == 1
+    assert moved("GET", "other", "404") >= 1
+    assert not any("4711" in str(key) for key in after)
+
+
+def test_a_request_in_pieces_is_answered_and_one_that_stalls_is_dropped(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=30) as connection:
+        for piece in (b"GET /liv", b"ez HTTP/1.1\r\nHo", b"st: localhost\r\n", b"Connection: close\r\n\r\n"):
+            connection.sendall(piece)
+        found = b""
+        while more := connection.recv(4096):
+            found += more
+        assert found.startswith(b"HTTP/1.1 200")
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=30) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: local")
+        assert connection.recv(4096) == b""
+
+
+def test_no_path_or_query_of_a_request_gets_into_the_log(server: Server) -> None:
+    fetch(server, "/api/v1/patients/SECRET-ID?patient_name=Doe*")
+    fetch(server, "/api/v1/tokens?SECRET-ID=Doe")
+    assert not re.search(r"SECRET-ID|Doe\*", server.log())
+
+
+def test_pacsctl_makes_tokens_with_and_without_a_server(tmp_path: Path) -> None:
+    server = Server(tmp_path, HTTP)
+    offline = pacsctl(server, "token", "create", "before", "--role", "viewer").strip()
+    server.start()
+    try:
+        assert not (server.root / "admin.token").exists()
+        assert fetch(server, "/api/v1/system/version", token=offline).status == 200
+        online = json.loads(pacsctl(server, "token", "create", "now", "--role", "administrator", "--json"))
+        assert fetch(server, "/api/v1/tokens", token=online["token"]).json["pagination"]["total"] == 2
+        assert "before" in pacsctl(server, "token", "list")
+        pacsctl(server, "token", "revoke", online["id"])
+        assert fetch(server, "/api/v1/tokens", token=online["token"]).status == 401
+        assert "there is no token" in pacsctl(server, "token", "revoke", online["id"], check=False)
+    finally:
+        assert server.stop() == 0
+
+
+def test_the_configuration_is_shown_without_secrets(server: Server) -> None:
+    reply = fetch(server, "/api/v1/system/config")
+    assert reply.json["server"]["port"] == server.port
+    assert b"argon2" not in reply.body
