@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, Final, cast
 from typing import Protocol as TypingProtocol
 
@@ -69,6 +70,11 @@ class _Transport(TypingProtocol):
     def unregisterProducer(self) -> None: ...
 
 
+@lru_cache(maxsize=16)
+def _limits(associate_pdu_bytes: int, max_pdu_length: int) -> Limits:
+    return Limits(associate_pdu_bytes=associate_pdu_bytes, max_pdu_length=max_pdu_length)
+
+
 @implementer(interfaces.IPushProducer)
 class UpperLayerProtocol(Protocol):
     """
@@ -84,7 +90,7 @@ class UpperLayerProtocol(Protocol):
     def __init__(self, *, role: Role, settings: AssociationSettings, clock: interfaces.IReactorTime) -> None:
         self._upper_layer = UpperLayer(
             role=role,
-            limits=Limits(associate_pdu_bytes=settings.associate_pdu_bytes, max_pdu_length=settings.max_pdu_length),
+            limits=_limits(settings.associate_pdu_bytes, settings.max_pdu_length),
         )
         self._settings = settings
         self._clock = clock

@@ -102,18 +102,14 @@ def negotiate(
         the A-ASSOCIATE-AC, and the accepted contexts by their id.
     """
     information = request.user_information
-    answers, answered_roles, extended, accepted = _answer(
-        request.presentation_contexts, information.role_selections, information.extended_negotiations, support
-    )
-    response = UserInformation(
-        max_pdu_length=max_pdu_length,
-        implementation_class_uid=implementation.class_uid,
-        implementation_version_name=implementation.version_name,
-        asynchronous_operations_window=(
-            None if information.asynchronous_operations_window is None else AsynchronousOperationsWindow(1, 1)
-        ),
-        role_selections=answered_roles,
-        extended_negotiations=extended,
+    answers, response, accepted = _answer(
+        request.presentation_contexts,
+        information.role_selections,
+        information.extended_negotiations,
+        information.asynchronous_operations_window is not None,
+        support,
+        implementation,
+        max_pdu_length,
     )
     accept = AAssociateAC(
         called_ae_title=request.called_ae_title,
@@ -129,13 +125,11 @@ def _answer(
     contexts: tuple[PresentationContextRQ, ...],
     role_selections: tuple[RoleSelection, ...],
     extended_negotiations: tuple[ExtendedNegotiation, ...],
+    proposes_window: bool,
     support: Callable[[str], AbstractSyntaxSupport | None],
-) -> tuple[
-    tuple[PresentationContextAC, ...],
-    tuple[RoleSelection, ...],
-    tuple[ExtendedNegotiation, ...],
-    Mapping[int, AcceptedContext],
-]:
+    implementation: Implementation,
+    max_pdu_length: int,
+) -> tuple[tuple[PresentationContextAC, ...], UserInformation, Mapping[int, AcceptedContext]]:
     """Answer a proposal; peers make the same one again and again, so the answer is remembered."""
     roles = {selection.sop_class_uid: selection for selection in role_selections}
     answered_roles: dict[str, RoleSelection] = {}
@@ -152,8 +146,15 @@ def _answer(
             role = RoleSelection(role.sop_class_uid, role.scu_role, role.scp_role and supported.peer_may_be_scp)
             answered_roles[role.sop_class_uid] = role
         accepted[context.id] = _accepted(context, answer, role)
-    extended = _answer_extended(extended_negotiations, accepted, support)
-    return tuple(answers), tuple(answered_roles.values()), extended, accepted
+    response = UserInformation(
+        max_pdu_length=max_pdu_length,
+        implementation_class_uid=implementation.class_uid,
+        implementation_version_name=implementation.version_name,
+        asynchronous_operations_window=AsynchronousOperationsWindow(1, 1) if proposes_window else None,
+        role_selections=tuple(answered_roles.values()),
+        extended_negotiations=_answer_extended(extended_negotiations, accepted, support),
+    )
+    return tuple(answers), response, accepted
 
 
 def read_accepted(request: AAssociateRQ, response: AAssociateAC) -> dict[int, AcceptedContext]:

@@ -101,8 +101,11 @@ _user_information = lru_cache(maxsize=512)(UserInformation.decode)
 
 
 @lru_cache(maxsize=512)
-def _encode_contexts(contexts: tuple[PresentationContextAC, ...]) -> bytes:
-    return b"".join([context.encode() for context in contexts])
+def _encode_answer(
+    application_context: str, contexts: tuple[PresentationContextAC, ...], information: UserInformation
+) -> bytes:
+    name = encode_item(ITEM_APPLICATION_CONTEXT, application_context.encode("ascii"))
+    return b"".join([name, *[context.encode() for context in contexts], information.encode()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +178,9 @@ class AAssociateAC:
 
     def encode(self) -> bytes:
         """Give the PDU."""
-        items = [
-            encode_item(ITEM_APPLICATION_CONTEXT, self.application_context.encode("ascii")),
-            _encode_contexts(self.presentation_contexts),
-            self.user_information.encode(),
-        ]
+        information = self.user_information
+        encode = _encode_answer if information.user_identity_response is None else _encode_answer.__wrapped__
+        items = [encode(self.application_context, self.presentation_contexts, information)]
         body = _encode_associate(self.protocol_version, self.called_ae_title, self.calling_ae_title, items)
         return encode_pdu(TYPE_ASSOCIATE_AC, body)
 
