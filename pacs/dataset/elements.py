@@ -5,9 +5,8 @@ A small codec for short data sets: identifiers in, responses out (PS3.5 section 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from pacs.dataset.dictionary import vr_of
 from pacs.dataset.errors import DataSetError
@@ -16,6 +15,7 @@ from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES
 
 _LONG: Final = frozenset(vr.decode() for vr in LONG_VRS)
 _KNOWN: Final = frozenset((*SHORT_VRS, *LONG_VRS))
+_SHORT_NAMES: Final = {vr: vr.decode() for vr in SHORT_VRS}
 _ITEM: Final = 0xFFFEE000
 _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
@@ -37,8 +37,7 @@ _LITTLE: Final = _Order("<")
 _BIG: Final = _Order(">")
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(NamedTuple):
     """
     One data element.
 
@@ -97,6 +96,8 @@ class _Reader:
     def elements(self, position: int, end: int, depth: int, *, is_open: bool) -> tuple[tuple[Element, ...], int]:
         """Read elements up to `end`, or to the delimiter of an item whose length is undefined."""
         found: list[Element] = []
+        if not self._is_implicit:
+            position = self._short_elements(position, end, found)
         while position < end:
             tag, vr, length, value_at = self._header(position, end)
             if tag == _ITEM_END and is_open:
@@ -114,6 +115,19 @@ class _Reader:
         if is_open:
             raise DataSetError("an item is not closed")
         return tuple(found), position
+
+    def _short_elements(self, position: int, end: int, found: list[Element]) -> int:
+        """Read what needs no second look, the most of an identifier; give where the rest begins."""
+        data, unpack = self._data, self._order.short.unpack_from
+        while position + 8 <= end:
+            group, element, vr, length = unpack(data, position)
+            value_end = position + 8 + length
+            name = _SHORT_NAMES.get(vr)
+            if name is None or value_end > end:
+                break
+            found.append(Element(group << 16 | element, name, data[position + 8 : value_end]))
+            position = value_end
+        return position
 
     def _header(self, position: int, end: int) -> tuple[int, str, int, int]:
         order, data = self._order, self._data

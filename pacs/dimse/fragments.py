@@ -102,12 +102,18 @@ class MessageEncoder:
         encoded = encode_command(command)
         self._head = b"".join(_pdus(context_id, encoded, self._size, _COMMAND, True))
 
+    def before(self, length: int) -> bytes | None:
+        """Give what stands before a data set of some length, or None when it does not fit into one PDU."""
+        if length > self._size:
+            return None
+        return self._head + _HEADER.pack(4, length + 6, length + 2, self._context_id, _LAST)
+
     def message(self, data_set: bytes) -> bytes:
         """Give the message with one data set."""
-        length = len(data_set)
-        if length > self._size:
+        before = self.before(len(data_set))
+        if before is None:
             return encode_message(self._context_id, self._command, data_set, self._max_pdu_length)
-        return self._head + _HEADER.pack(4, length + 6, length + 2, self._context_id, _LAST) + data_set
+        return before + data_set
 
 
 def encode_data_set_fragments(

@@ -31,7 +31,7 @@ from pacs.net.source import DataSetSource
 from pacs.security.access import Operation
 from pacs.services.authorization import Authorization
 from pacs.services.identifiers import LEVELS_OF, Identifier, Negotiated, answer_extended, parse_identifier
-from pacs.services.responses import ResponseEncoder
+from pacs.services.responses import ResponseForm, response_encoder
 from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 
 _NOTHING_NEGOTIATED: Final = Negotiated()
@@ -124,8 +124,11 @@ class QueryService:
         self, association: Association, context: AcceptedContext, request: CFindRQ, identifier: Identifier
     ) -> int:
         """Send the matches, as fast as the peer takes them; give how many. Ends early when the peer cancels."""
-        responses = ResponseEncoder(
-            identifier, transfer_syntax=context.transfer_syntax, retrieve_ae_title=self._ae_title
+        query = identifier.query
+        responses = response_encoder(
+            ResponseForm(
+                identifier.keys, query.level, identifier.character_set, context.transfer_syntax, self._ae_title
+            )
         )
         pending = CFindRSP(
             message_id_being_responded_to=request.message_id,
@@ -136,16 +139,15 @@ class QueryService:
         messages = MessageEncoder(context.id, pending, association.max_send_pdu_length)
 
         def make_page(rows: list[Any]) -> bytes:
-            encode, message = responses.encode, messages.message
-            return b"".join([message(encode(row)) for row in rows])
+            return responses.encode_page(rows, messages)
 
-        rows = self._archive.look_up(identifier.query)
+        rows = self._archive.look_up(query)
         if rows is not None:
             if rows:
                 association.write(make_page(rows))
             return len(rows)
         count = 0
-        pages = self._archive.find(identifier.query, make_page)
+        pages = self._archive.find(query, make_page)
         association.when_canceled(request.message_id, pages.stop)
         try:
             async for page, rows_of_page in pages:
