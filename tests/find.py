@@ -13,11 +13,14 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 
+from pacs.dimse import Response, decode_command
+from tests.dicom import Client
 from tests.server import AE_TITLE
 
 PATIENT_ROOT: Final = "1.2.840.10008.5.1.4.1.2.1.1"
 STUDY_ROOT: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 PATIENT_STUDY_ONLY: Final = "1.2.840.10008.5.1.4.1.2.3.1"
+DEFAULT_TRANSFER_SYNTAXES: Final[list[Any]] = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
 PENDING: Final = (0xFF00, 0xFF01)
 
 
@@ -56,8 +59,8 @@ def associated(
     """Give an association for a model."""
     entity = AE(ae_title="TESTER")
     entity.maximum_pdu_size = 0
-    entity.add_requested_context(model, transfer_syntax or ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"])
-    items = []
+    entity.add_requested_context(model, [transfer_syntax] if transfer_syntax else DEFAULT_TRANSFER_SYNTAXES)
+    items: list[Any] = []
     if negotiation:
         item = SOPClassExtendedNegotiation()
         item.sop_class_uid = model
@@ -98,3 +101,15 @@ def find(
         port, model, negotiation=negotiation, called=called, transfer_syntax=transfer_syntax
     ) as association:
         return ask(association, identifier, model)
+
+
+def statuses_of(client: Client) -> list[int]:
+    """Receive responses up to the final one."""
+    statuses: list[int] = []
+    while not statuses or statuses[-1] in (0xFF00, 0xFF01):
+        _, body = client.pdu()
+        if body[5] & 1:
+            command = decode_command(body[6:])
+            assert isinstance(command, Response)
+            statuses.append(command.status)
+    return statuses

@@ -11,8 +11,9 @@ from typing import Final
 
 import pytest
 
-from tests.dicom import CT_IMAGE_STORAGE, Client, element
-from tests.find import find, keys
+from pacs.dimse import CFindRQ, encode_command
+from tests.dicom import CT_IMAGE_STORAGE, Client, element, pdv
+from tests.find import STUDY_ROOT, find, keys, statuses_of
 from tests.server import Server
 from tests.unit.dataset.test_charset import ISO_2022
 
@@ -47,12 +48,11 @@ QUERIES: Final = [
     ("\\ISO 2022 IR 87", "=山田^*", {"japanese", "katakana"}),
     ("ISO_IR 192", "==やまだ^たろう", {"japanese", "katakana"}),
     ("ISO_IR 192", "ヤマダ^タロウ", {"katakana"}),
-    ("ISO_IR 13", "ﾔﾏﾀﾞ*", {"katakana"}),
     ("\\ISO 2022 IR 149", "洪^吉洞", {"korean"}),
     ("ISO_IR 192", "홍^길?", {"korean"}),
     ("GB18030", "王^小*", {"gb18030", "traditional"}),
     ("GBK", "王^小东", {"gb18030"}),
-    ("\\ISO 2022 IR 58", "张*", {"chinese", "gbk"}),
+    ("GB18030", "张*", {"chinese", "gbk"}),
     ("ISO_IR 192", "люксембург^иван", {"cyrillic"}),
     ("ISO_IR 144", "*^ИВАН", {"cyrillic"}),
     ("ISO_IR 192", "قباني*", {"arabic"}),
@@ -102,6 +102,27 @@ def test_a_name_is_found_in_whatever_set_it_was_stored(
     answers = find(filled.port, identifier)
     assert set(answers.values("PatientID")) == expected
     assert answers.statuses[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name", "count"),
+    [
+        (b"ISO_IR 13", b"\xd4\xcf\xc0\xde*", 1),
+        (b"\\ISO 2022 IR 58", b"\x1b$)A\xd5\xc5*", 2),
+        (b"", b"M\xc3\xbcller^*", 2),
+    ],
+)
+def test_a_name_is_found_by_bytes_that_pydicom_does_not_write(
+    filled: Server, character_set: bytes, name: bytes, count: int
+) -> None:
+    """The last is UTF-8 that is not declared: what many peers send is read as what it is."""
+    request = CFindRQ(message_id=1, affected_sop_class_uid=STUDY_ROOT, has_data_set=True)
+    identifier = (
+        element(0x00080005, "CS", character_set) + element(0x00080052, "CS", b"STUDY") + element(0x00100010, "PN", name)
+    )
+    with Client(filled.port, (STUDY_ROOT, EXPLICIT)) as client:
+        client.socket.sendall(pdv(encode_command(request), is_command=True) + pdv(identifier))
+        assert statuses_of(client) == [0xFF00] * count + [0]
 
 
 @pytest.mark.parametrize("patient_id", STORED)

@@ -13,9 +13,9 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from pacs.dimse import CCancelRQ, CFindRQ, Response, decode_command, encode_command
+from pacs.dimse import CCancelRQ, CFindRQ, encode_command
 from tests.dicom import CT_IMAGE_STORAGE, Client, pdv
-from tests.find import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT, ask, associated, find, keys
+from tests.find import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT, ask, associated, find, keys, statuses_of
 from tests.server import AE_TITLE, Server
 
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -169,7 +169,7 @@ def test_a_key_that_is_not_supported_is_left_out_and_the_match_says_so(filled: S
 
 def test_a_date_and_a_time_are_one_range_when_that_was_negotiated(filled: Server) -> None:
     """PS3.4 C.2.2.2.5.4; an unknown date or time is in every range (C.2.2.1.2)."""
-    ranges = {"StudyDate": "20310110-20310111", "StudyTime": "1600-0830"}
+    ranges: dict[str, Any] = {"StudyDate": "20310110-20310111", "StudyTime": "1600-0830"}
     assert studies(filled, b"\0\1", **ranges) == ["2", "3", "4"]
     assert studies(filled, **{**ranges, "StudyTime": "0830-1600"}) == ["1", "4"]
     assert studies(filled, StudyDate="20310111-") == ["3", "4"]
@@ -252,15 +252,3 @@ def test_a_canceled_query_ends_with_cancel_and_the_association_goes_on(server: S
         assert statuses_of(client) == [0xFE00]
         client.socket.sendall(query)
         assert statuses_of(client) == [0xFF00] * 300 + [0]
-
-
-def statuses_of(client: Client) -> list[int]:
-    """Receive responses up to the final one."""
-    statuses: list[int] = []
-    while not statuses or statuses[-1] in (0xFF00, 0xFF01):
-        _, body = client.pdu()
-        if body[5] & 1:
-            command = decode_command(body[6:])
-            assert isinstance(command, Response)
-            statuses.append(command.status)
-    return statuses
