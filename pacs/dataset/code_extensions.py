@@ -80,40 +80,50 @@ def decode_extended(raw: bytes, first: str, *, is_person_name: bool, decode: Cal
     resets = _RESETS_IN_NAMES if is_person_name else _RESETS
     text: list[str] = []
     run = bytearray()
-    codec, prefix, is_two_bytes = first, b"", False
+    run_codec, run_prefix = first, b""
+    low: Extension | None = None  # what is in G0 and in G1; None: the first character set
+    high: Extension | None = None
+
+    def add(data: bytes, codec: str, prefix: bytes = b"") -> None:
+        nonlocal run_codec, run_prefix
+        if (codec, prefix) != (run_codec, run_prefix):
+            end_run()
+            run_codec, run_prefix = codec, prefix
+        run.extend(data)
 
     def end_run() -> None:
         if run:
-            text.append(decode(prefix + bytes(run), codec))
+            text.append(decode(run_prefix + bytes(run), run_codec))
             run.clear()
 
     position = 0
     while position < len(raw):
         byte = raw[position]
+        length = 1
         if byte == ESCAPE[0]:
             end_run()
             extension = _extension_at(raw, position + 1)
             if extension is None:
                 text.append("\N{REPLACEMENT CHARACTER}")
-                position += 1
-                continue
-            codec, is_two_bytes = extension.codec, extension.is_two_bytes
-            prefix = ESCAPE + extension.escape if is_two_bytes else b""
-            position += 1 + len(extension.escape)
-        elif is_two_bytes and byte > 0x20 and position + 1 < len(raw) and raw[position + 1] > 0x20:
-            run += raw[position : position + 2]
-            position += 2
+            elif extension.high_bytes_only:
+                high = extension
+            else:
+                low = extension
+            length += len(extension.escape) if extension is not None else 0
+        elif byte >= _HIGH:
+            codec = first if high is None else high.codec
+            length = 2 if codec in _TWO_BYTE_HIGH else 1
+            add(raw[position : position + length], codec)
+        elif low is not None and low.is_two_bytes and byte > 0x20 and raw[position + 1 : position + 2] > b" ":
+            length = 2
+            add(raw[position : position + 2], low.codec, ESCAPE + low.escape)
         elif byte in resets:
             end_run()
             text.append(chr(byte))
-            codec, prefix, is_two_bytes = first, b"", False
-            position += 1
-        elif byte >= _HIGH and codec in _TWO_BYTE_HIGH and position + 1 < len(raw):
-            run += raw[position : position + 2]
-            position += 2
+            low = high = None
         else:
-            run.append(byte)
-            position += 1
+            add(raw[position : position + 1], first if low is None or low.is_two_bytes else low.codec)
+        position += length
     end_run()
     return "".join(text)
 
