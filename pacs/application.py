@@ -32,6 +32,7 @@ from pacs.archive.reindex import reconcile
 from pacs.archive.settings import ArchiveSettings
 from pacs.assembly.access import PasswordService, make_admission, password_verifier
 from pacs.assembly.audit import NetworkEntryService, make_audit_service
+from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
 from pacs.assembly.transcoding import TranscodingService, transcoding_settings
 from pacs.config import Configuration
 from pacs.control.lock import RootPathLock, RootPathLocked
@@ -358,8 +359,14 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         subscriber.subscribe(bus)
     metrics = Metrics()
     health = HealthRegister(bus=bus, metrics=metrics)
+    deidentifier = make_deidentifier(configuration, reactor=reactor)
     archive = Archive(
-        settings=archive_settings(configuration), reactor=reactor, bus=bus, metrics=metrics, health=health
+        settings=archive_settings(configuration),
+        reactor=reactor,
+        bus=bus,
+        metrics=metrics,
+        health=health,
+        deidentifier=deidentifier,
     )
     denials = Denials(bus=bus, metrics=metrics, clock=reactor)
     authorization = Authorization(denials=denials)
@@ -425,6 +432,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         auditing,
         ArchiveService(archive),
         TranscodingService(transcoder),
+        DeidentificationService(deidentifier, health=health),
         ControlServer(root_path=root_path, commands=commands, reactor=reactor),
         WatchdogService(LatenessWatchdog(clock=reactor, metrics=metrics, health=health)),
         PasswordService(verifier),

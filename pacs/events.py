@@ -151,6 +151,22 @@ class IntegrityAlarm(Event):
     peer_address: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeidentificationRefused(Event):
+    """
+    An object was to be de-identified, and was not kept; within the server only.
+
+    Attributes:
+        rule: what refused it, one of a closed set of names.
+        tag: of the attribute concerned, as (gggg,eeee), or empty.
+    """
+
+    rule: str
+    tag: str
+    calling_ae: str
+    peer_address: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class StudyInstances:
     """

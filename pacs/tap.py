@@ -15,6 +15,7 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
+from pacs.assembly.region_rules import RegionRulesError, check_region_rules
 from pacs.config import ConfigurationError, Loaded, load_configuration
 from pacs.version import __version__
 
@@ -46,6 +47,10 @@ class Options(usage.Options):
             loaded = load_configuration(path, os.environ)
         except ConfigurationError as error:
             _refuse(str(error))
+        try:
+            check_region_rules(loaded.configuration)
+        except RegionRulesError as error:
+            _refuse(f"security.anonymization.region_rules: {error}")
         if self["check"]:
             print(yaml.safe_dump(loaded.configuration.masked(), sort_keys=False), end="")
             raise SystemExit(0)

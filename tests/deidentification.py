@@ -14,7 +14,8 @@ from typing import Any, Final
 import pydicom
 
 from pacs.deidentification.profiles import Policy
-from pacs.deidentification.transform import Implementation, Transformer
+from pacs.deidentification.settings import Implementation
+from pacs.deidentification.transform import Transformer
 from pacs.deidentification.vault import Vault
 from pacs.deidentification.verifier import Expectation, Verifier
 

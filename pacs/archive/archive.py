@@ -21,6 +21,7 @@ from pacs.archive.attributes import ATTRIBUTES_OF, Level
 from pacs.archive.batch import CommittedObject
 from pacs.archive.candidate import Candidate
 from pacs.archive.commit import CommitThread, Job
+from pacs.archive.deidentified import DeidentifiedIncoming
 from pacs.archive.derive import Derivable, Derived, DeriveThread
 from pacs.archive.errors import ArchiveClosed, ObjectGone, StorageFailed
 from pacs.archive.headers import HeaderReader
@@ -41,7 +42,8 @@ from pacs.archive.retrieval import ObjectCursor, Selection, StoredObject, select
 from pacs.archive.settings import ArchiveSettings
 from pacs.archive.space import SpaceGuard
 from pacs.dataset.file import DataSetFile
-from pacs.events import EventBus, ImageReceived, IntegrityAlarm
+from pacs.deidentification.deidentifier import Deidentifier
+from pacs.events import DeidentificationRefused, EventBus, ImageReceived, IntegrityAlarm
 from pacs.monitoring.health import ComponentHealth, Health, HealthRegister
 from pacs.monitoring.metrics import Metrics
 from pacs.security.access import Principal
@@ -68,8 +70,16 @@ class Archive:
     log: ClassVar[Logger] = Logger()
 
     def __init__(
-        self, *, settings: ArchiveSettings, reactor: Any, bus: EventBus, metrics: Metrics, health: HealthRegister
+        self,
+        *,
+        settings: ArchiveSettings,
+        reactor: Any,
+        bus: EventBus,
+        metrics: Metrics,
+        health: HealthRegister,
+        deidentifier: Deidentifier | None = None,
     ) -> None:
+        self._deidentifier = deidentifier
         self.settings = settings
         self._reactor = reactor
         self._bus = bus
@@ -251,15 +261,32 @@ class Archive:
 
     # -- doors
 
-    def receive(self, header: InstanceHeader, principal: Principal) -> Incoming:
+    def receive(self, header: InstanceHeader, principal: Principal) -> Incoming | DeidentifiedIncoming:
         """
-        Give a place for an object that is about to arrive; an async context manager.
+        Give a place for an object that is about to arrive; an async context manager. It is de-identified before
+        anything of it is kept, if that applies to its sender.
 
         Nothing is visible to queries until `Incoming.commit()` has fired. Leaving without it discards the bytes.
 
         Raises:
             StorageFull, ArchiveClosed: on entering.
         """
+        if self._commit is None:
+            raise ArchiveClosed("the archive is not open")
+        deidentifier = self._deidentifier
+        if deidentifier is not None and deidentifier.applies_to(principal.name):
+            return DeidentifiedIncoming(
+                header=header,
+                deidentifier=deidentifier,
+                longest_bytes=self.settings.object_bytes,
+                make=lambda released: self._incoming(released, principal, is_anonymized=True),
+                admit=self._space.check,
+                kept=self._metrics.anonymized_instances.labels(deidentifier.profile).inc,
+                refused=lambda rule, tag: self._refused(principal, rule, tag),
+            )
+        return self._incoming(header, principal)
+
+    def _incoming(self, header: InstanceHeader, principal: Principal, *, is_anonymized: bool = False) -> Incoming:
         if self._commit is None:
             raise ArchiveClosed("the archive is not open")
         return Incoming(
@@ -272,6 +299,22 @@ class Archive:
             commit=self._commit,
             reactor=self._reactor,
             pool=self._pool,
+            is_anonymized=is_anonymized,
+        )
+
+    def _refused(self, principal: Principal, rule: str, tag: int | None) -> None:
+        """Tell that an object was not released; by rule and tag, never by a value."""
+        named = "" if tag is None else f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+        self.log.warn(
+            "an object of {calling_ae_title} is not de-identified and not kept: {rule} {tag}",
+            calling_ae_title=principal.name,
+            rule=rule,
+            tag=named,
+        )
+        self._bus.publish(
+            DeidentificationRefused(
+                rule=rule, tag=named, calling_ae=principal.name, peer_address=principal.peer_address
+            )
         )
 
     def take_in(self, candidate: Candidate) -> Deferred[Stored]:
@@ -462,6 +505,7 @@ def _image_received(item: CommittedObject) -> ImageReceived:
         series_instance_uid=values.series[_SERIES_UID],
         calling_ae=candidate.source_ae_title,
         size_bytes=candidate.size_bytes,
+        anonymized=candidate.is_anonymized,
         peer_address=candidate.peer_address,
         is_replacement=item.replaced is not None,
     )

@@ -29,6 +29,7 @@ class Candidate:
         pieces: of a short object, which is in memory, its file's head first; else empty.
         incoming_path: of its file, below the archive's root; "" while it is in memory alone.
         received_at: microseconds since 1970, UTC.
+        is_anonymized: it was de-identified on its way in.
         is_rebuilt: its file has its final name already; only the index does not know it.
         answer: fires when it is durable.
     """
@@ -43,6 +44,7 @@ class Candidate:
     incoming_path: str = ""
     is_rebuilt: bool = False
     peer_address: str = ""
+    is_anonymized: bool = False
     answer: Deferred[Stored] = field(default_factory=Deferred)
 
 

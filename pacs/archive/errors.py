@@ -76,5 +76,9 @@ class ObjectGone(ArchiveError):
     """The object has been replaced or deleted since it was found."""
 
 
+class NotReleased(ArchiveError):
+    """The object was to be de-identified, and can't be, or the verifier did not let it pass; nothing of it is kept."""
+
+
 class IndexTooNew(Exception):
     """The index was written by a newer version; this one must not touch it."""

@@ -44,12 +44,13 @@ class Incoming:
     Args:
         admit: called on entering; raises what refuses the object before its bytes come.
         commit: takes the object when it is whole.
+        is_anonymized: it was de-identified before.
     """
 
     __slots__ = (
-        "_admit", "_commit", "_descriptor", "_header", "_is_slow", "_is_submitted", "_offset", "_path", "_peer_address",
-        "_pieces", "_pool", "_reactor", "_scanner", "_settings", "_short_bytes", "_size_bytes", "_source_ae_title",
-        "_store", "_writing",
+        "_admit", "_commit", "_descriptor", "_header", "_is_anonymized", "_is_slow", "_is_submitted", "_offset",
+        "_path", "_peer_address", "_pieces", "_pool", "_reactor", "_scanner", "_settings", "_short_bytes",
+        "_size_bytes", "_source_ae_title", "_store", "_writing",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,7 @@ class Incoming:
         commit: CommitThread,
         reactor: Any,
         pool: Any,
+        is_anonymized: bool = False,
     ) -> None:
         self._header = header
         self._source_ae_title = source_ae_title
@@ -74,6 +76,7 @@ class Incoming:
         self._commit = commit
         self._reactor = reactor
         self._pool = pool
+        self._is_anonymized = is_anonymized
         self._descriptor = -1
         self._path = ""
         self._is_slow = False
@@ -92,7 +95,7 @@ class Incoming:
             sop_class_uid=header.sop_class_uid,
             sop_instance_uid=header.sop_instance_uid,
             transfer_syntax_uid=header.transfer_syntax_uid,
-            source_ae_title=self._source_ae_title,
+            source_ae_title="" if self._is_anonymized else self._source_ae_title,
             implementation_class_uid=settings.implementation_class_uid,
             implementation_version_name=settings.implementation_version_name,
         )
@@ -166,6 +169,7 @@ class Incoming:
             received_at=time.time_ns() // 1000,
             pieces=self._pieces,
             incoming_path=self._path,
+            is_anonymized=self._is_anonymized,
         )
         if not self._header.sop_instance_uid:
             raise DataSetMismatch("SOP Instance UID is empty")

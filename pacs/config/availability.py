@@ -16,7 +16,6 @@ NOT_AVAILABLE: Final = (
     "server.limits.tls_handshake_seconds",
     "storage.database.url",
     "storage.objects",
-    "security.anonymization",
     "rest_api.tls",
     "rest_api.max_request_bytes",
     "rest_api.authentication.oidc",

@@ -37,6 +37,7 @@ from pacs.deidentification.profiles import Policy
 from pacs.deidentification.pseudonyms import PatientPseudonyms
 from pacs.deidentification.references import KEY_OBJECTS_SOP_CLASS, key_object_items
 from pacs.deidentification.rules import Action, Rule, outside_table, rules_of_sequence, rules_of_sop_class
+from pacs.deidentification.settings import Implementation
 from pacs.deidentification.tables import dictionary, distinct_numbers, iod_of_sop_class, structural_uids
 from pacs.deidentification.vault import Vault
 
@@ -94,14 +95,6 @@ class Deidentified:
     sop_instance_uid: str
     transfer_syntax_uid: str
     pseudonym: str
-
-
-@dataclass(frozen=True, slots=True)
-class Implementation:
-    """Who writes the files: Implementation Class UID and Version Name."""
-
-    class_uid: str
-    version_name: str
 
 
 class Transformer:

@@ -57,6 +57,9 @@ class Metrics:
         self.event_loop_lateness_seconds = Gauge(
             "pacs_event_loop_lateness_seconds", "How late the reactor was at its last look.", registry=registry
         )
+        self.anonymized_instances = Counter(
+            "pacs_anonymized_instances", "Objects de-identified and stored.", ["profile"], registry=registry
+        )
         self._archive = {
             "patients": Gauge("pacs_archive_patients", "Patients kept.", registry=registry),
             "studies": Gauge("pacs_archive_studies", "Studies kept.", registry=registry),

@@ -15,6 +15,7 @@ from pacs.archive.errors import (
     DataSetUnreadable,
     DuplicateInstance,
     IdentityConflict,
+    NotReleased,
     ObjectTooLarge,
     StorageFailed,
     StorageFull,
@@ -31,6 +32,7 @@ STATUS_OF: Final[Mapping[type[ArchiveError], int]] = {
     DataSetUnreadable: Status.CANNOT_UNDERSTAND,
     DuplicateInstance: Status.DUPLICATE_SOP_INSTANCE,
     IdentityConflict: Status.CANNOT_UNDERSTAND,
+    NotReleased: Status.CANNOT_UNDERSTAND,
 }
 
 

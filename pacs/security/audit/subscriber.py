@@ -14,6 +14,7 @@ from pacs.events import (
     AssociationOpened,
     AssociationRejected,
     ConnectionAborted,
+    DeidentificationRefused,
     EventBus,
     ImageReceived,
     InstanceDeleted,
@@ -54,6 +55,7 @@ class AuditSubscriber:
         bus.subscribe(ConnectionAborted, self._aborted)
         bus.subscribe(AccessDenied, self._denied)
         bus.subscribe(IntegrityAlarm, self._alarmed)
+        bus.subscribe(DeidentificationRefused, self._not_deidentified)
         bus.subscribe(QueryExecuted, self._queried)
         bus.subscribe(RetrieveStarted, self._retrieve_started)
         bus.subscribe(RetrieveCompleted, self._retrieve_completed)
@@ -98,6 +100,15 @@ class AuditSubscriber:
             user=event.calling_ae,
             peer_address=event.peer_address,
             subject=event.subject,
+            outcome=Outcome.SERIOUS_FAILURE,
+        )
+
+    def _not_deidentified(self, event: DeidentificationRefused) -> None:
+        self._audit.security_alert(
+            AlertKind.OBJECT_SECURITY_ATTRIBUTES_CHANGED,
+            f"not de-identified, not kept: {event.rule} {event.tag}".rstrip(),
+            user=event.calling_ae,
+            peer_address=event.peer_address,
             outcome=Outcome.SERIOUS_FAILURE,
         )
 

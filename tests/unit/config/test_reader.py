@@ -92,7 +92,6 @@ def test_spelling_variants_are_accepted(tmp_path: Path) -> None:
     "text",
     [
         "server: {tls: {enabled: true}}",
-        "security: {anonymization: {auto_anonymize: true}}",
         "storage: {objects: {backend: s3}}",
         "storage: {database: {url: 'postgresql://x'}}",
         "events: {webhooks: [{url: x, secret_file: y}]}",

@@ -1,0 +1,1 @@
+Objects can be de-identified on the way in by PS3.15 Annex E: `security.anonymization` chooses one of five profiles and the calling AE titles; a separate verifier looks at each output, and what it does not let pass is refused with status C000.

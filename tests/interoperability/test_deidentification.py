@@ -1,0 +1,185 @@
+"""
+De-identification on the way in: the real server, and what is on its disk afterwards.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from tests.audit import records
+from tests.conftest import MakeServer
+from tests.deidentification import encode, minimal
+from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
+from tests.server import Server
+
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+PATIENT: dict[str, Any] = {"patient_id": "KENNUNG-4711", "name": "Mustermann^Erika", "birth_date": "19530417"}
+ORIGINAL_WORDS = (b"KENNUNG-4711", b"mustermann", b"erika", b"19530417", b"1.3.9.77")
+
+
+def anonymizing(**keys: Any) -> dict[str, Any]:
+    """Give a configuration."""
+    return {
+        "security": {
+            "access_control": {"enabled": False},
+            "anonymization": {"auto_anonymize": True, "ae_titles": ["TRIAL_*"], **keys},
+        }
+    }
+
+
+def store(
+    server: Server, data_set: bytes, uid: str, *, calling: str = "TRIAL_CT", sop_class: str = CT_IMAGE_STORAGE
+) -> Any:
+    """Store one object; give the response."""
+    with Client(server.port, (sop_class, EXPLICIT), calling=calling) as client:
+        return client.store(data_set, uid, sop_class_uid=sop_class)
+
+
+def everything_on_disk(server: Server) -> dict[Path, bytes]:
+    """Give all that the server has written, its log included."""
+    files = [path for path in server.directory.rglob("*") if path.is_file()]
+    return {path: path.read_bytes() for path in files}
+
+
+def test_nothing_of_the_original_is_left(make_server: MakeServer) -> None:
+    server = make_server(anonymizing())
+    for number in range(3):
+        uid = f"1.3.9.77.{number}"
+        data = ct_data_set(uid, study="1.3.9.77.100", series="1.3.9.77.101", **PATIENT)
+        assert store(server, data, uid).status == 0
+    long_uid = "1.3.9.77.9"
+    long = ct_data_set(long_uid, study="1.3.9.77.100", series="1.3.9.77.101", pixels=bytes(6 << 20), **PATIENT)
+    assert store(server, long, long_uid).status == 0
+    assert len(server.objects()) == 4
+    for path in server.objects():
+        data_set = pydicom.dcmread(path)
+        assert data_set.PatientIdentityRemoved == "YES"
+        assert "SourceApplicationEntityTitle" not in data_set.file_meta
+    assert len({pydicom.dcmread(path).PatientID for path in server.objects()}) == 1
+    server.stop()
+    for path, content in everything_on_disk(server).items():
+        for word in ORIGINAL_WORDS:
+            assert word.lower() not in content.lower(), (path, word)
+
+
+def test_other_senders_are_stored_as_sent(make_server: MakeServer) -> None:
+    server = make_server(anonymizing())
+    data = ct_data_set("1.3.9.77.1", **PATIENT)
+    assert store(server, data, "1.3.9.77.1", calling="CLINIC").status == 0
+    (path,) = server.objects()
+    assert path.read_bytes().endswith(data)
+
+
+def capture(*more: Any, uid: str = "1.3.9.77.1") -> bytes:
+    """Give a secondary capture of 8 by 4 pixels, each 7."""
+    return encode(
+        [
+            *minimal(sop_class=SECONDARY_CAPTURE, instance=uid),
+            (0x00280002, "US", b"\1\0"),
+            (0x00280004, "CS", b"MONOCHROME2"),
+            (0x00280010, "US", b"\4\0"),
+            (0x00280011, "US", b"\x08\0"),
+            (0x00280100, "US", b"\x08\0"),
+            (0x7FE00010, "OB", b"\7" * 32),
+            *more,
+        ]
+    )
+
+
+def test_what_may_bear_text_is_refused_and_the_audit_log_says_by_which_rule(make_server: MakeServer) -> None:
+    server = make_server(anonymizing())
+    response = store(server, capture(), "1.3.9.77.1", sop_class=SECONDARY_CAPTURE)
+    assert response.status == 0xC000
+    assert "burned_in" in response.error_comment
+    assert store(server, capture((0x00280301, "CS", b"NO")), "1.3.9.77.1", sop_class=SECONDARY_CAPTURE).status == 0
+    assert len(server.objects()) == 1
+    server.stop()
+    texts = [record["message"] for record in records(server)]
+    assert any("not kept: burned_in" in text for text in texts)
+    assert not any("1.3.9.77" in text for text in texts)
+
+
+def test_what_can_not_be_read_is_refused(make_server: MakeServer) -> None:
+    server = make_server(anonymizing())
+    response = store(server, ct_data_set("1.3.9.77.1", **PATIENT)[:-7], "1.3.9.77.1")
+    assert response.status == 0xC000
+    assert "Mustermann" not in response.error_comment
+    assert store(server, ct_data_set("1.3.9.77.2", **PATIENT), "1.3.9.77.1").status == 0xA900
+    assert not server.objects()
+
+
+def test_regions_of_a_device_are_blanked(make_server: MakeServer, tmp_path: Path) -> None:
+    rules = tmp_path / "regions.yaml"
+    rules.write_text("rules:\n  - {manufacturer: 'ACME*', rows: 4, columns: 8, blank: [[2, 1, 3, 2]]}\n")
+    server = make_server(anonymizing(burned_in="clean", region_rules=str(rules)))
+    other = store(server, capture((0x00080070, "LO", b"OTHER")), "1.3.9.77.1", sop_class=SECONDARY_CAPTURE)
+    assert other.status == 0xC000
+    ours = store(server, capture((0x00080070, "LO", b"ACME 9")), "1.3.9.77.1", sop_class=SECONDARY_CAPTURE)
+    assert ours.status == 0
+    data_set = pydicom.dcmread(server.objects()[0])
+    rows = [data_set.PixelData[start : start + 8] for start in range(0, 32, 8)]
+    blanked = b"\7\7\0\0\0\7\7\7"
+    assert rows == [b"\7" * 8, blanked, blanked, b"\7" * 8]
+    assert data_set.BurnedInAnnotation == "NO"
+    assert "113101" in [item.CodeValue for item in data_set.DeidentificationMethodCodeSequence]
+
+
+@pytest.mark.parametrize("fault", ["missing", "foreign", "unreadable"])
+def test_without_its_vault_nothing_is_stored(make_server: MakeServer, fault: str) -> None:
+    server = make_server(anonymizing())
+    assert store(server, ct_data_set("1.3.9.77.1", **PATIENT), "1.3.9.77.1").status == 0
+    assert server.stop() == 0
+    vault = server.root / "vault.db"
+    if fault == "missing":
+        vault.unlink()
+    elif fault == "foreign":
+        with sqlite3.connect(vault) as connection:
+            connection.execute("UPDATE site SET key = randomblob(32)")
+        connection.close()
+    else:
+        vault.write_bytes(b"nothing that SQLite knows")
+    server.start()
+    response = store(server, ct_data_set("1.3.9.77.2", **PATIENT), "1.3.9.77.2")
+    assert response.status == 0xC000
+    assert "vault" in response.error_comment
+    assert len(server.objects()) == 1
+    assert vault.exists() == (fault != "missing")
+    assert store(server, ct_data_set("1.3.9.77.3", patient_id="X"), "1.3.9.77.3", calling="CLINIC").status == 0
+
+
+def test_a_study_in_two_halves_is_one_study(make_server: MakeServer) -> None:
+    """A year and a restart apart: references are intact, and intervals between dates are equal."""
+    server = make_server(anonymizing(profile="retain_longitudinal", uids="map"))
+    first = ct_data_set("1.3.9.77.1", study="1.3.9.77.100", series="1.3.9.77.101", study_date="20230301", **PATIENT)
+    assert store(server, first, "1.3.9.77.1").status == 0
+    assert server.stop() == 0
+    server.start()
+    reference = [(0x00081150, "UI", CT_IMAGE_STORAGE.encode()), (0x00081155, "UI", b"1.3.9.77.1")]
+    second = encode(
+        [
+            (0x00080016, "UI", CT_IMAGE_STORAGE.encode()),
+            (0x00080018, "UI", b"1.3.9.77.2"),
+            (0x00080020, "DA", b"20230301"),
+            (0x00080022, "DA", b"20240229"),
+            (0x00081115, "SQ", [[(0x00081199, "SQ", [reference])]]),
+            (0x00100010, "PN", b"Mustermann^Erika"),
+            (0x00100020, "LO", b"KENNUNG-4711"),
+            (0x0020000D, "UI", b"1.3.9.77.100"),
+            (0x0020000E, "UI", b"1.3.9.77.102"),
+        ]
+    )
+    assert store(server, second, "1.3.9.77.2").status == 0
+    one, other = sorted(map(pydicom.dcmread, server.objects()), key=lambda data_set: "AcquisitionDate" in data_set)
+    assert one.StudyInstanceUID == other.StudyInstanceUID
+    assert one.PatientID == other.PatientID
+    assert one.StudyDate == other.StudyDate != "20230301"
+    referenced = other.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    assert referenced == one.SOPInstanceUID
+    days = [date(int(text[:4]), int(text[4:6]), int(text[6:])) for text in (other.StudyDate, other.AcquisitionDate)]
+    assert (days[1] - days[0]).days == (date(2024, 2, 29) - date(2023, 3, 1)).days
