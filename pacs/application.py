@@ -34,6 +34,7 @@ from pacs.assembly.access import PasswordService, make_admission, password_verif
 from pacs.assembly.audit import NetworkEntryService, make_audit_service
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
 from pacs.assembly.transcoding import TranscodingService, transcoding_settings
+from pacs.assembly.workflow import make_workflow
 from pacs.config import Configuration
 from pacs.control.lock import RootPathLock, RootPathLocked
 from pacs.control.server import ControlCommand, ControlServer, Progress
@@ -301,12 +302,12 @@ def _acceptor(
     *,
     dispatcher: ServiceDispatcher,
     admission: Admission,
+    registry: AssociationRegistry,
     bus: EventBus,
     metrics: Metrics,
     reactor: Any,
 ) -> AcceptorService:
     server = configuration.server
-    registry = AssociationRegistry(clock=reactor)
     factory = AcceptorFactory(
         settings=AcceptorSettings(
             ae_title=server.ae_title,
@@ -374,6 +375,16 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
     verifier = password_verifier(configuration, reactor)
     admission = make_admission(configuration, verifier=verifier, clock=reactor)
     transcoder = Transcoder(settings=transcoding_settings(configuration), reactor=reactor)
+    registry = AssociationRegistry(clock=reactor)
+    workflow = make_workflow(
+        configuration,
+        archive=archive,
+        authorization=authorization,
+        associations=lambda: registry,
+        bus=bus,
+        metrics=metrics,
+        reactor=reactor,
+    )
     services = (
         VerificationService(authorization=authorization),
         QueryService(
@@ -397,6 +408,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
             identifier_bytes=server.limits.identifier_bytes,
             response_timeout_s=server.limits.response_timeout_seconds,
         ),
+        *workflow.services,
     )
     dispatcher = ServiceDispatcher(services=services, translate=archive_failure, metrics=metrics, clock=reactor)
     auditing = make_audit_service(configuration, dispatcher=dispatcher, health=health, bus=bus, reactor=reactor)
@@ -404,9 +416,15 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
     async def reindex(_: dict[str, Any], progress: Progress) -> dict[str, Any]:
         return await reconcile(archive, progress)
 
-    commands: dict[str, ControlCommand] = {"reindex": reindex}
+    commands: dict[str, ControlCommand] = {"reindex": reindex, "worklist": workflow.command}
     acceptor = _acceptor(
-        configuration, dispatcher=dispatcher, admission=admission, bus=bus, metrics=metrics, reactor=reactor
+        configuration,
+        dispatcher=dispatcher,
+        admission=admission,
+        registry=registry,
+        bus=bus,
+        metrics=metrics,
+        reactor=reactor,
     )
     web: list[IService] = []
     if configuration.rest_api.enabled:

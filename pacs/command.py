@@ -21,7 +21,6 @@ NOT_AVAILABLE: Final = (
     "verify",
     "backup",
     "restore",
-    "worklist",
     "forget",
     "reidentify",
     "conformance",
@@ -95,9 +94,9 @@ def group() -> None:
 
 def main() -> None:
     """Run `pacsctl`."""
-    from pacs.commands import access, audit, check_config, reindex, token, user
+    from pacs.commands import access, audit, check_config, reindex, token, user, worklist
 
-    for module in (access, audit, check_config, reindex, token, user):
+    for module in (access, audit, check_config, reindex, token, user, worklist):
         group.add_command(_common(module.command))
     for name in NOT_AVAILABLE:
         group.add_command(_not_available(name))

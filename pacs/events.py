@@ -259,6 +259,55 @@ class InstancesAccessed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorklistChanged(Event):
+    """
+    A worklist item was made, changed or removed.
+
+    Attributes:
+        status: of the item, now.
+        action: created, replaced, deleted or status; the last one follows a performed step.
+        user: who did it; the calling AE title or a user's name.
+    """
+
+    item_id: int
+    step_id: str
+    study_instance_uid: str
+    status: str
+    action: str
+    user: str
+    patient_id: str = _off_wire("")
+    peer_address: str = _off_wire("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MPPSChanged(Event):
+    """
+    A performed procedure step was made or changed.
+
+    Attributes:
+        status: IN PROGRESS, COMPLETED or DISCONTINUED.
+        action: created or changed.
+        worklist_items: how many scheduled steps it belongs to.
+        instances: how many objects it names.
+    """
+
+    sop_instance_uid: str
+    study_instance_uid: str
+    status: str
+    action: str
+    calling_ae: str
+    worklist_items: int
+    instances: int
+    patient_id: str = _off_wire("")
+    peer_address: str = _off_wire("")
+
+    @classmethod
+    def wire_name(cls) -> str:
+        """Give the contract's name: the acronym is one word."""
+        return "mpps_changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthChanged(Event):
     """A component became better or worse."""
 

@@ -5,17 +5,20 @@ The index made again from the objects alone: into a new file when no server runs
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
 
 from pacs.archive.archive import Archive
 from pacs.archive.attributes import index_values
 from pacs.archive.candidate import add_candidate, candidate_of_file
 from pacs.archive.errors import ArchiveError
 from pacs.archive.index.database import connect_writer, migrate
+from pacs.archive.index.schema import PERFORMED_STEPS, STEP_LINKS, TOKENS, WORKLIST
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import DuplicatePolicy
 from pacs.archive.objects.files import FileStore
@@ -23,6 +26,9 @@ from pacs.archive.settings import ArchiveSettings
 from pacs.dataset.errors import DataSetError
 
 OBJECTS_AT_ONCE: Final = 500
+NOT_OF_OBJECTS: Final = (TOKENS, WORKLIST, PERFORMED_STEPS, STEP_LINKS)
+
+log = Logger()
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -35,7 +41,7 @@ def rebuild(settings: ArchiveSettings, progress: Progress) -> dict[str, Any]:
     first of a patient, study or series describes it, as before.
 
     Returns:
-        counts: indexed, unreadable.
+        counts: indexed, unreadable, and kept: rows of the old index that no object tells, as worklist items.
     """
     new_path = settings.index_path.with_name(settings.index_path.name + ".new")
     for suffix in ("", "-wal", "-shm"):
@@ -48,6 +54,7 @@ def rebuild(settings: ArchiveSettings, progress: Progress) -> dict[str, Any]:
         connection = connect_writer(new_path)
         writer = IndexWriter(connection, conflict_noticed=lambda: None)
         counts = _index_all(settings, store, writer, progress)
+        counts["kept"] = _keep_what_objects_do_not_tell(settings.index_path, connection)
         writer.checkpoint()
         connection.execute("PRAGMA journal_mode = DELETE")
         writer.close()
@@ -85,6 +92,25 @@ def _index_all(settings: ArchiveSettings, store: FileStore, writer: IndexWriter,
     writer.commit()
     progress({"done": len(paths), "total": len(paths)})
     return {"indexed": indexed, "unreadable": unreadable}
+
+
+def _keep_what_objects_do_not_tell(old_path: Path, connection: sqlite3.Connection) -> int:
+    """Take over tokens, worklist and performed steps, as far as the old index can be read."""
+    if not old_path.exists():
+        return 0
+    kept = 0
+    connection.execute("ATTACH DATABASE ? AS old", (str(old_path),))
+    try:
+        for table in NOT_OF_OBJECTS:
+            names = ", ".join(column.name for column in table.columns)
+            try:
+                connection.execute(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM old.{table.name}")
+                kept += int(connection.execute("SELECT changes()").fetchone()[0])
+            except sqlite3.DatabaseError as error:
+                log.warn("{table} of the old index can't be read: {error}", table=table.name, error=str(error))
+    finally:
+        connection.execute("DETACH DATABASE old")
+    return kept
 
 
 def _replace(path: Path, new_path: Path) -> None:

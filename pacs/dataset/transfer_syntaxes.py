@@ -201,6 +201,12 @@ def keeps_pixels(uid: str) -> bool:
     return syntax is not None and syntax.keeps_pixels
 
 
+def is_for_messages(uid: str) -> bool:
+    """Whether identifiers and the data sets of normalized services can be in a transfer syntax."""
+    syntax = TRANSFER_SYNTAXES.get(uid)
+    return syntax is not None and syntax.keeps_pixels and not syntax.is_encapsulated and not syntax.is_deflated
+
+
 def is_deflated(uid: str) -> bool:
     """Whether data sets in this transfer syntax are compressed as a whole (PS3.5 A.5)."""
     syntax = TRANSFER_SYNTAXES.get(uid)

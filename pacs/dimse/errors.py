@@ -17,10 +17,18 @@ class DIMSEError(Exception):
         status: of the response.
         comment: for its Error Comment; without patient data.
         offending_elements: tags for its Offending Element.
+        error_id: for its Error ID, in a normalized response.
     """
 
-    def __init__(self, status: int, comment: str | None = None, offending_elements: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        comment: str | None = None,
+        offending_elements: tuple[int, ...] = (),
+        error_id: int | None = None,
+    ) -> None:
         super().__init__(f"{status:04X}{': ' + comment if comment else ''}")
         self.status = status
         self.comment = comment
         self.offending_elements = offending_elements
+        self.error_id = error_id

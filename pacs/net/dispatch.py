@@ -174,6 +174,7 @@ class ServiceDispatcher:
                 reason=refusal.comment or "",
             )
         comment = refusal.comment[:ERROR_COMMENT_CHARACTERS] if refusal.comment else None
+        more = {"error_id": refusal.error_id} if refusal.error_id is not None else {}
         return request.response(
-            refusal.status, error_comment=comment, offending_element=tuple(refusal.offending_elements)
+            refusal.status, error_comment=comment, offending_element=tuple(refusal.offending_elements), **more
         )

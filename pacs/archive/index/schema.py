@@ -27,7 +27,7 @@ from pacs.archive.attributes import ATTRIBUTES_OF, Level, Matching
 
 KEY: Final = BigInteger().with_variant(Integer, "sqlite")
 METADATA: Final = MetaData()
-SCHEMA: Final = "0003"
+SCHEMA: Final = "0004"
 """The last migration: what a new index is made as."""
 
 
@@ -153,3 +153,49 @@ TOKENS: Final = Table(
     Column("expires_at", BigInteger),
     Column("last_used_at", BigInteger),
 )
+
+WORKLIST: Final = Table(
+    "worklist",
+    METADATA,
+    Column("pk", KEY, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("step_id", Text, nullable=False),
+    Column("study_instance_uid", Text, nullable=False),
+    Column("patient_id", Text, nullable=False),
+    Column("accession_number", Text, nullable=False),
+    Column("modality", Text, nullable=False),
+    Column("station_ae_title", Text, nullable=False),
+    Column("scheduled_date", Text, nullable=False),
+    Column("scheduled_time", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    Index("worklist_by_date", "scheduled_date", "scheduled_time"),
+    Index("worklist_by_study", "study_instance_uid"),
+    sqlite_autoincrement=True,
+)
+"""Scheduled procedure steps; an id is never given twice. `data` is the whole item (`pacs.workflow.stored_form`)."""
+
+PERFORMED_STEPS: Final = Table(
+    "performed_steps",
+    METADATA,
+    Column("pk", KEY, primary_key=True),
+    Column("sop_instance_uid", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("study_instance_uid", Text, nullable=False),
+    Column("patient_id", Text, nullable=False),
+    Column("calling_ae_title", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    UniqueConstraint("sop_instance_uid"),
+    Index("performed_steps_by_study", "study_instance_uid"),
+)
+
+STEP_LINKS: Final = Table(
+    "step_links",
+    METADATA,
+    Column("worklist_pk", KEY, primary_key=True),
+    Column("performed_step_pk", KEY, primary_key=True),
+    Index("step_links_by_performed_step", "performed_step_pk"),
+)
+"""Which performed steps belong to a scheduled one, and the other way round."""

@@ -172,6 +172,16 @@ class Builder:
             is_urgent=True,
         )
 
+    def procedure_record(self, action: str, user: Party, study: StudyInstances, *, timestamp: datetime) -> AuditMessage:
+        """A.5.3 and CID 400: a scheduled or performed procedure step was made (C), changed (U) or removed (D)."""
+        return AuditMessage(
+            event=codes.PROCEDURE_RECORD,
+            action=action,
+            participants=(user.as_participant(is_requestor=True), self.ourselves()),
+            objects=_subjects(study),
+            timestamp=timestamp,
+        )
+
     def network_entry(self, *, is_attach: bool) -> AuditMessage:
         """A.5.3.9: this server begins or ceases to listen."""
         return AuditMessage(

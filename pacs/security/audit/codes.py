@@ -25,6 +25,7 @@ INSTANCES_TRANSFERRED: Final = Code("110104", "DICOM Instances Transferred")
 STUDY_DELETED: Final = Code("110105", "DICOM Study Deleted")
 EXPORT: Final = Code("110106", "Export")
 NETWORK_ENTRY: Final = Code("110108", "Network Entry")
+PROCEDURE_RECORD: Final = Code("110111", "Procedure Record")
 QUERY: Final = Code("110112", "Query")
 SECURITY_ALERT: Final = Code("110113", "Security Alert")
 USER_AUTHENTICATION: Final = Code("110114", "User Authentication")
@@ -59,6 +60,7 @@ EVENTS: Final = (
     STUDY_DELETED,
     EXPORT,
     NETWORK_ENTRY,
+    PROCEDURE_RECORD,
     QUERY,
     SECURITY_ALERT,
     USER_AUTHENTICATION,

@@ -4,6 +4,7 @@ From the server's events to the audit log.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 from twisted.internet.task import LoopingCall
@@ -20,10 +21,12 @@ from pacs.events import (
     InstanceDeleted,
     InstancesAccessed,
     IntegrityAlarm,
+    MPPSChanged,
     QueryExecuted,
     RetrieveCompleted,
     RetrieveStarted,
     StudyInstances,
+    WorklistChanged,
 )
 from pacs.security.audit.builders import Party
 from pacs.security.audit.codes import AlertKind, Outcome
@@ -32,6 +35,7 @@ from pacs.security.audit.transfers import TransferGatherer
 
 LOOK_INTERVAL_S: Final = 1.0
 
+ACTIONS: Final = {"created": "C", "deleted": "D"}
 OUTCOMES: Final = {"success": Outcome.SUCCESS, "warning": Outcome.MINOR_FAILURE, "canceled": Outcome.MINOR_FAILURE}
 
 
@@ -61,6 +65,8 @@ class AuditSubscriber:
         bus.subscribe(RetrieveCompleted, self._retrieve_completed)
         bus.subscribe(InstanceDeleted, self._deleted)
         bus.subscribe(InstancesAccessed, self._accessed)
+        bus.subscribe(WorklistChanged, self._worklist_changed)
+        bus.subscribe(MPPSChanged, self._mpps_changed)
         self._looking.start(LOOK_INTERVAL_S, now=False)
 
     def stop(self) -> None:
@@ -142,6 +148,22 @@ class AuditSubscriber:
             self._audit.put(self._audit.build.study_deleted(user, study))
         else:
             self._audit.put(self._audit.build.instances_accessed("D", user, study))
+
+    def _worklist_changed(self, event: WorklistChanged) -> None:
+        if event.action == "status":
+            return  # it follows a performed step, which is recorded
+        action = ACTIONS.get(event.action, "U")
+        user = Party(event.user, event.peer_address)
+        self._procedure(action, user, event.study_instance_uid, event.patient_id, event.timestamp)
+
+    def _mpps_changed(self, event: MPPSChanged) -> None:
+        action = ACTIONS.get(event.action, "U")
+        user = Party(event.calling_ae, event.peer_address)
+        self._procedure(action, user, event.study_instance_uid, event.patient_id, event.timestamp)
+
+    def _procedure(self, action: str, user: Party, study_uid: str, patient_id: str, timestamp: datetime) -> None:
+        study = StudyInstances(study_uid or "unknown", patient_id)
+        self._audit.put(self._audit.build.procedure_record(action, user, study, timestamp=timestamp))
 
     def _accessed(self, event: InstancesAccessed) -> None:
         user = Party(event.user, event.peer_address, is_user=True)

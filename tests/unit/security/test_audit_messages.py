@@ -37,6 +37,7 @@ def every_message(text: str = "text", identifier: bytes = b"abc") -> dict[str, A
         "accessed": b.instances_accessed("U", user, study),
         "deleted": b.study_deleted(user, study),
         "export": b.export(user, text, [study]),
+        "procedure": b.procedure_record("C", party, study, timestamp=NOW),
         "attach": b.network_entry(is_attach=True),
         "query": b.query(party, sop_class_uid="1.2.3", transfer_syntax_uid="1.2", identifier=identifier, timestamp=NOW),
         "alert": b.security_alert(

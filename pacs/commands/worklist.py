@@ -1,0 +1,154 @@
+"""
+`pacsctl worklist`: scheduled procedure steps, added, listed, removed, and imported from files.
+
+A running server does it and tells who listens; without one the index is written here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from pacs.application import archive_settings
+from pacs.archive.errors import IndexTooNew
+from pacs.archive.index.database import connect_writer, migrate
+from pacs.archive.index.writer import IndexWriter
+from pacs.archive.settings import ArchiveSettings
+from pacs.command import Call
+from pacs.control.client import CommandFailed, NoServer, command_server
+from pacs.control.lock import RootPathLock, RootPathLocked
+from pacs.workflow.errors import WorkflowError
+from pacs.workflow.files import FilesRefused, read_files
+from pacs.workflow.item import FIELD_NAMES
+from pacs.workflow.operations import perform
+from pacs.workflow.stored_form import to_stored
+
+REQUEST_BYTES: Final = 256 << 10  # of data sets in one request: the control socket's lines have a limit
+_FILTERS: Final = ("status", "modality", "station_ae_title", "patient_id", "accession_number")
+
+
+@click.group("worklist")
+def command() -> None:
+    """Scheduled procedure steps."""
+
+
+def _field_options(function: Any) -> Any:
+    for name in reversed(FIELD_NAMES):
+        function = click.option(f"--{name.replace('_', '-')}", name, help=_HELP.get(name))(function)
+    return function
+
+
+_HELP: Final = {
+    "scheduled_datetime": "ISO 8601, 2026-11-25T10:30.",
+    "study_instance_uid": "Made when it is left out, as are step id and requested procedure id.",
+    "birth_date": "YYYY-MM-DD.",
+}
+
+
+@command.command("add")
+@_field_options
+def add(config: Path | None, wants_json: bool, **fields: str | None) -> None:
+    """Add an item."""
+    call = Call(config, wants_json)
+    given = {name: value for name, value in fields.items() if value is not None}
+    item = _perform(call, "add", {"fields": given})
+    call.tell(f"added {item['id']}", **item)
+
+
+@command.command("list")
+@click.option("--status")
+@click.option("--modality")
+@click.option("--station-ae-title", "station_ae_title")
+@click.option("--patient-id", "patient_id")
+@click.option("--accession-number", "accession_number")
+@click.option("--from", "first", help="YYYYMMDD.")
+@click.option("--to", "last", help="YYYYMMDD.")
+@click.option("--limit", default=100, show_default=True)
+@click.option("--offset", default=0)
+def list_command(
+    config: Path | None,
+    wants_json: bool,
+    first: str | None,
+    last: str | None,
+    limit: int,
+    offset: int,
+    **filters: str | None,
+) -> None:
+    """List items in the order of schedule."""
+    call = Call(config, wants_json)
+    given = {name: value for name, value in filters.items() if value is not None}
+    if first:
+        given["scheduled_date_from"] = first
+    if last:
+        given["scheduled_date_to"] = last
+    found = _perform(call, "list", {"filters": given, "limit": limit, "offset": offset})
+    lines = [
+        "  ".join(str(item[name]) for name in ("id", "status", "scheduled_datetime", "modality", "station_ae_title"))
+        + f"  {item['patient_id']}  {item['patient_name']}  {item['description']}"
+        for item in found["items"]
+    ]
+    call.tell("\n".join([*lines, f"{len(lines)} of {found['total']}"]), **found)
+
+
+@command.command("remove")
+@click.argument("ids", nargs=-1, required=True, type=int)
+def remove(config: Path | None, wants_json: bool, ids: tuple[int, ...]) -> None:
+    """Remove items by their ids, all or none."""
+    call = Call(config, wants_json)
+    result = _perform(call, "remove", {"ids": list(ids)})
+    call.tell(f"removed {result['removed']}", **result)
+
+
+@command.command("import")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+def import_command(config: Path | None, wants_json: bool, paths: tuple[Path, ...]) -> None:
+    """Import CSV, JSON and .wl files, and the .wl files of directories; nothing when one has a fault."""
+    call = Call(config, wants_json)
+    try:
+        items = read_files(list(paths))
+    except FilesRefused as error:
+        call.fail(str(error))
+    total = {"added": 0, "replaced": 0}
+    group: list[str] = []
+    for text in [*(to_stored(item.answered()) for item in items), ""]:
+        if group and (not text or sum(map(len, group)) + len(text) > REQUEST_BYTES):
+            result = _perform(call, "import", {"data_sets": group})
+            total = {name: total[name] + result[name] for name in total}
+            group = []
+        group.append(text)
+    call.tell(", ".join(f"{count} {name}" for name, count in total.items()), **total)
+
+
+def _perform(call: Call, action: str, request: dict[str, Any]) -> dict[str, Any]:
+    settings = archive_settings(call.configuration())
+    try:
+        try:
+            return command_server(settings.root_path, "worklist", {"action": action, **request}, lambda _: None)
+        except NoServer:
+            return _without_server(settings, {"action": action, **request})
+    except (CommandFailed, WorkflowError, RootPathLocked, IndexTooNew, OSError) as error:
+        call.fail(f"worklist {action}: {error}")
+
+
+def _without_server(settings: ArchiveSettings, request: dict[str, Any]) -> dict[str, Any]:
+    lock = RootPathLock(settings.root_path)
+    lock.acquire()
+    try:
+        settings.index_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        migrate(settings.index_path)
+        writer = IndexWriter(connect_writer(settings.index_path), conflict_noticed=lambda: None)
+        try:
+            writer.begin()
+            done = perform(writer.execute, request)
+            writer.commit()
+            writer.checkpoint()
+        except BaseException:
+            writer.rollback()
+            raise
+        finally:
+            writer.close()
+    finally:
+        lock.release()
+    return done.result

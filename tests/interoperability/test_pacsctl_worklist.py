@@ -1,0 +1,62 @@
+"""
+`pacsctl worklist`, with a running server and without one.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import MakeServer
+from tests.server import Server
+from tests.worklist import find, keys, pacsctl, scheduled, write_wl
+
+ADD = (
+    "add", "--patient-id", "P1", "--patient-name", "Doe^Jane", "--modality", "CT", "--station-ae-title", "CT_SCANNER_1",
+    "--scheduled-datetime", "2026-11-25T10:30", "--accession-number", "ACC9", "--description", "Thorax",
+)  # fmt: skip
+
+
+def listed(server: Server, *options: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(pacsctl(server, "list", "--json", *options).stdout)["items"]
+    return found
+
+
+def test_items_are_added_listed_imported_and_removed_beside_a_server(make_server: MakeServer, tmp_path: Path) -> None:
+    server = make_server()
+    added = json.loads(pacsctl(server, *ADD, "--json").stdout)
+    (answer,) = find(server.port, keys(Modality="CT", ScheduledProcedureStepStartTime="1030"))
+    assert (answer.AccessionNumber, answer.ScheduledProcedureStepSequence[0].Modality) == ("ACC9", "CT")
+
+    files = write_wl(tmp_path / "wl", (scheduled(1), scheduled(2)))
+    assert pacsctl(server, "import", str(files)).stdout == "2 added, 0 replaced\n"
+    assert pacsctl(server, "import", str(files)).stdout == "0 added, 2 replaced\n"
+    assert len(find(server.port, keys())) == 3
+    assert "3 of 3" in pacsctl(server, "list").stdout
+    assert [item["patient_id"] for item in listed(server, "--patient-id", "PID2")] == ["PID2"]
+
+    assert pacsctl(server, "remove", str(added["id"])).stdout == "removed 1\n"
+    refused = pacsctl(server, "remove", str(added["id"]), check=False)
+    assert (refused.returncode, refused.stderr) == (1, "worklist remove: there is no such worklist item\n")
+    assert {item["accession_number"] for item in listed(server)} == {"ACC1", "ACC2"}
+
+
+def test_items_are_written_without_a_server_and_survive_a_new_index(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    assert pacsctl(server, *ADD).stdout == "added 1\n"
+    wrong = pacsctl(server, "add", "--patient-id", "P1", check=False)
+    assert (wrong.returncode, wrong.stderr) == (1, "worklist add: patient_name: a value is needed\n")
+    (tmp_path / "bad.csv").write_text("patient_id,patient_name\nP1,Doe^Jane\n")
+    wrong = pacsctl(server, "import", str(tmp_path / "bad.csv"), check=False)
+    assert wrong.returncode == 1
+    assert "bad.csv:2: modality: a value is needed" in wrong.stderr
+    assert [item["accession_number"] for item in listed(server)] == ["ACC9"]
+
+    reindexed = pacsctl(server, "--json", check=False, group="reindex")
+    assert json.loads(reindexed.stdout)["kept"] == 1
+    server.start()
+    try:
+        assert [answer.AccessionNumber for answer in find(server.port, keys())] == ["ACC9"]
+    finally:
+        assert server.stop() == 0
