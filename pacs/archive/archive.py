@@ -28,6 +28,7 @@ from pacs.archive.headers import HeaderReader
 from pacs.archive.incoming import Incoming
 from pacs.archive.index.database import connect_writer, migrate
 from pacs.archive.index.finding import Finding
+from pacs.archive.index.listing import Listing, ListPage, list_in_thread, prepare, total_of
 from pacs.archive.index.readers import PAGE_ROWS, IndexReaders, Pages, Row
 from pacs.archive.index.search import statement_for
 from pacs.archive.index.writer import IndexWriter
@@ -51,6 +52,8 @@ from pacs.security.access import Principal
 OBJECT_THREADS: Final = 8
 JOURNAL: Final = "journal"
 EXAMINED_ROWS: Final = 32  # at once, of a query that looks into headers
+ROWS_AT_ONCE: Final = 1000  # of a lookup in the reactor
+_SOP_INSTANCE_UID: Final = 0x00080018
 DERIVED_PK: Final = "derived_pk"
 
 T = TypeVar("T")
@@ -332,6 +335,23 @@ class Archive:
         counts = await self._readers.run(count_in_thread)
         self._metrics.archive_counted(counts)
         return counts
+
+    async def list_page(self, listing: Listing) -> ListPage:
+        """
+        Give a part of a list, and how many items the whole has.
+
+        What an index finds in microseconds is looked up at once, without a visit to a thread.
+        """
+        if listing.is_lookup and listing.limit <= ROWS_AT_ONCE:
+            rows = self._readers.look_up(*prepare(listing).page)
+            total = None if rows is None else total_of(listing, rows)
+            if rows is not None and total is not None:
+                return ListPage(rows, total)
+        return await self._readers.run(lambda connection: list_in_thread(connection, listing))
+
+    async def find_object(self, sop_instance_uid: str) -> StoredObject | None:
+        """Give an object to be read, the first of several copies, or None when there is none."""
+        return await self.objects(await self.select((Equals(_SOP_INSTANCE_UID, sop_instance_uid),))).next()
 
     def pages(self, statement: Select[Any]) -> AsyncIterator[list[Row]]:
         """Give the rows of a query's statement, page by page, all of one moment."""

@@ -35,6 +35,9 @@ from pacs.security.credentials import PasswordVerifier
 from pacs.security.policy import parse_network
 from pacs.security.throttle import FailureThrottle
 from pacs.security.tokens import check_name, parse_expiry
+from pacs.web.api.archive import ArchiveRoutes
+from pacs.web.api.audit import AuditRoutes
+from pacs.web.api.network import NetworkRoutes
 from pacs.web.api.system import SystemRoutes
 from pacs.web.api.tokens import TokenRoutes
 from pacs.web.authentication import Authenticator
@@ -207,6 +210,9 @@ def _routes(
             uptime_s=lambda: reactor.seconds() - started_s,
         ).routes(),
         *TokenRoutes(registry=tokens, now_s=time.time).routes(),
+        *ArchiveRoutes(archive=parts.archive, bus=parts.bus, metrics=parts.metrics, clock=reactor).routes(),
+        *NetworkRoutes(associations=parts.associations, nodes=parts.nodes, clock=reactor).routes(),
+        *AuditRoutes(audit=parts.audit).routes(),
     )
 
 

@@ -5,23 +5,34 @@ it at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import TimeoutError as AnswerTimedOut
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.error import TimeoutError as ConnectTimedOut
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
+from pacs.dimse import CEchoRQ
 from pacs.net.association import Association, AssociationClosed
-from pacs.net.requestor import AssociationRejected, Requestor, RequestorProtocol
+from pacs.net.requestor import (
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    VERIFICATION_SOP_CLASS,
+    AssociationRejected,
+    Requestor,
+    RequestorProtocol,
+)
 from pacs.security.access import Principal
 from pacs.ul import PresentationContextRQ
 
 RELEASE_TIMEOUT_S: Final = 5.0
 """A peer that does not answer A-RELEASE-RQ for so long is dropped: nothing is lost by it."""
+
+
+ECHO_TIMEOUT_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,32 @@ class RemoteNodes:
         self._endpoint_for = endpoint_for
         self._slots = {title: DeferredSemaphore(associations_per_node) for title in self._nodes}
         self._clock = clock
+
+    def __iter__(self) -> Iterator[RemoteNode]:
+        return iter(self._nodes.values())
+
+    async def verify(self, node: RemoteNode, principal: Principal) -> int:
+        """
+        Send one C-ECHO to a node (PS3.4 annex A).
+
+        Returns:
+            the status of the response.
+
+        Raises:
+            NodeUnavailable: it can't be reached, does not answer, or does not accept Verification.
+        """
+        context = PresentationContextRQ(1, VERIFICATION_SOP_CLASS, (IMPLICIT_VR_LITTLE_ENDIAN,))
+        protocol, association = await self.associate(node, [context], principal)
+        try:
+            if not association.contexts:
+                raise NodeUnavailable(f"destination AE '{node.ae_title}' does not accept Verification")
+            request = CEchoRQ(message_id=association.next_message_id(), affected_sop_class_uid=VERIFICATION_SOP_CLASS)
+            answered = association.invoke(1, request).addTimeout(ECHO_TIMEOUT_S, self._clock)
+            return int((await answered).command.status)
+        except (AssociationClosed, AnswerTimedOut):
+            raise NodeUnavailable(f"destination AE '{node.ae_title}' does not answer C-ECHO") from None
+        finally:
+            await self.release(protocol)
 
     def get(self, ae_title: str) -> RemoteNode | None:
         """Give the node of an AE title; spaces around it mean nothing (PS3.5 6.2, AE)."""

@@ -139,7 +139,7 @@ def _select(shape: Shape) -> Select[Any]:
     columns = [_column(tag).label(f"c{i}") for i, tag in enumerate(shape.columns)]
     if shape.wants_representative:
         columns.append(_representative(shape.level).label("representative"))
-    statement = select(*columns).select_from(_joined(shape.level))
+    statement = select(*columns).select_from(joined(shape.level))
     statement = statement.where(*(build(clause, parameters.take) for clause in shape.clauses))
     statement = statement.where(*(cast(_COUNTS[tag], Text) == parameters.take() for tag in shape.counts))
     if shape.level is Level.IMAGE:
@@ -153,7 +153,7 @@ def _select(shape: Shape) -> Select[Any]:
     return statement
 
 
-_UPWARDS: Final = (
+UPWARDS: Final = (
     (Level.IMAGE, INSTANCES.c.series_pk, SERIES),
     (Level.SERIES, SERIES.c.study_pk, STUDIES),
     (Level.STUDY, STUDIES.c.patient_pk, PATIENTS),
@@ -161,10 +161,10 @@ _UPWARDS: Final = (
 """Each level with the column that leads to the one above it."""
 
 
-def _joined(level: Level) -> Any:
+def joined(level: Level) -> Any:
     """Give the table of a level with those above it."""
     joined: Any = TABLES[level]
-    for lower, key, table in _UPWARDS:
+    for lower, key, table in UPWARDS:
         if LEVELS.index(lower) <= LEVELS.index(level):
             joined = joined.join(table, key == table.c.pk)
     return joined

@@ -1,0 +1,230 @@
+"""
+Pages of lists, with how many there are in all: what the REST API shows of patients, studies, series and objects.
+
+Statements are made once for each shape of a list and found again by it; counts join no more tables than the conditions
+need, and where nothing else is left to count than a page that is not full, nothing is counted.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Integer, cast, func, literal_column, select
+
+from pacs.archive.attributes import Level
+from pacs.archive.index.clauses import TABLES, Clause, Parameters, bind, build
+from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
+from pacs.archive.index.search import UPWARDS, joined
+from pacs.archive.index.sql import compile_shape
+from pacs.archive.keys import BY_TAG, COMPUTED, LEVELS
+from pacs.archive.query import Condition, Equals
+
+REMEMBERED_SHAPES: Final = 512
+
+Row = tuple[Any, ...]
+
+COLUMNS: Final[Mapping[Level, Mapping[str, ColumnElement[Any]]]] = {
+    Level.PATIENT: {
+        name: PATIENTS.c[name]
+        for name in ("patient_id", "issuer", "patient_name", "birth_date", "sex", "num_studies", "num_instances")
+    },
+    Level.STUDY: {
+        "study_instance_uid": STUDIES.c.study_instance_uid,
+        "patient_id": PATIENTS.c.patient_id,
+        "issuer": PATIENTS.c.issuer,
+        "patient_name": PATIENTS.c.patient_name,
+        **{
+            name: STUDIES.c[name]
+            for name in (
+                "study_date",
+                "study_time",
+                "accession_number",
+                "study_id",
+                "study_description",
+                "referring_physician",
+                "modalities_in_study",
+                "num_series",
+                "num_instances",
+                "size_bytes",
+            )
+        },
+    },
+    Level.SERIES: {
+        "series_instance_uid": SERIES.c.series_instance_uid,
+        "study_instance_uid": STUDIES.c.study_instance_uid,
+        "patient_id": PATIENTS.c.patient_id,
+        **{
+            name: SERIES.c[name]
+            for name in (
+                "modality",
+                "series_number",
+                "series_description",
+                "series_date",
+                "series_time",
+                "body_part_examined",
+                "laterality",
+                "protocol_name",
+                "station_name",
+                "manufacturer",
+                "num_instances",
+                "size_bytes",
+            )
+        },
+    },
+    Level.IMAGE: {
+        "sop_instance_uid": INSTANCES.c.sop_instance_uid,
+        "series_instance_uid": SERIES.c.series_instance_uid,
+        "study_instance_uid": STUDIES.c.study_instance_uid,
+        "patient_id": PATIENTS.c.patient_id,
+        **{
+            name: INSTANCES.c[name]
+            for name in (
+                "sop_class_uid",
+                "transfer_syntax_uid",
+                "instance_number",
+                "size_bytes",
+                "sha256",
+                "received_at",
+                "source_ae_title",
+            )
+        },
+    },
+}
+"""What a list shows, in its order."""
+
+_SORTED_BY: Final[Mapping[str, ColumnElement[Any]]] = {
+    "patient_name": PATIENTS.c.patient_name_search,
+    "referring_physician": STUDIES.c.referring_physician_search,
+}
+_NUMBERS: Final = frozenset(("series_number", "instance_number"))
+_NEARLY_UNIQUE: Final = frozenset((0x0020000D, 0x0020000E, 0x00080018, 0x00080050, 0x00100020))
+"""Study, series and object by UID, Accession Number, Patient ID: an index finds them, and they are few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """
+    A list that somebody asks for.
+
+    Attributes:
+        conditions: on attributes of the index, at the level or above.
+        sort: a column of the list, None: in the order of arrival.
+    """
+
+    level: Level
+    conditions: tuple[Condition, ...] = ()
+    sort: str | None = None
+    is_descending: bool = False
+    limit: int = 100
+    offset: int = 0
+
+    @property
+    def is_lookup(self) -> bool:
+        """An index finds a few rows, in microseconds."""
+        return any(
+            isinstance(condition, Equals) and condition.tag in _NEARLY_UNIQUE and condition.value
+            for condition in self.conditions
+        )
+
+
+class ListPage(NamedTuple):
+    """A part of a list, and how many items the whole has."""
+
+    rows: list[Row]
+    total: int
+
+
+class _Shape(NamedTuple):
+    level: Level
+    clauses: tuple[Clause, ...]
+    sort: str | None
+    is_descending: bool
+    is_count: bool
+
+
+class Prepared(NamedTuple):
+    """The two statements of a list, with their parameters."""
+
+    page: tuple[str, tuple[Any, ...]]
+    counting: tuple[str, tuple[Any, ...]]
+
+
+def prepare(listing: Listing) -> Prepared:
+    """Give the statements of a list."""
+    bound = [found for found in map(bind, listing.conditions) if found is not None]
+    clauses = tuple(found.clause for found in bound)
+    parameters: list[Any] = [value for found in bound for value in found.parameters]
+    page = _statement(_Shape(listing.level, clauses, listing.sort, listing.is_descending, False))
+    count = _statement(_Shape(listing.level, clauses, None, False, True))
+    return Prepared(
+        _filled(page, [*parameters, listing.limit, listing.offset]),
+        _filled(count, parameters),
+    )
+
+
+def total_of(listing: Listing, rows: list[Row]) -> int | None:
+    """Give how many items the whole list has, when its page tells."""
+    if len(rows) < listing.limit and (rows or not listing.offset):
+        return listing.offset + len(rows)
+    return None
+
+
+def list_in_thread(connection: sqlite3.Connection, listing: Listing) -> ListPage:
+    """Read a part of a list."""
+    prepared = prepare(listing)
+    rows = connection.execute(*prepared.page).fetchall()
+    total = total_of(listing, rows)
+    if total is None:
+        total = connection.execute(*prepared.counting).fetchone()[0]
+    return ListPage(rows, total)
+
+
+def _filled(statement: tuple[str, tuple[int, ...] | None], parameters: list[Any]) -> tuple[str, tuple[Any, ...]]:
+    text, order = statement
+    return text, tuple(parameters) if order is None else tuple(parameters[i] for i in order)
+
+
+@lru_cache(maxsize=REMEMBERED_SHAPES)
+def _statement(shape: _Shape) -> tuple[str, tuple[int, ...] | None]:
+    return compile_shape(_count(shape) if shape.is_count else _page(shape))
+
+
+def _page(shape: _Shape) -> Any:
+    parameters = Parameters()
+    columns = COLUMNS[shape.level]
+    statement = select(*columns.values()).select_from(joined(shape.level))
+    statement = statement.where(*(build(clause, parameters.take) for clause in shape.clauses), *_of_level(shape.level))
+    key = TABLES[shape.level].c.pk
+    if shape.sort is not None:
+        column: Any = _SORTED_BY.get(shape.sort, columns[shape.sort])
+        if shape.sort in _NUMBERS:
+            column = cast(column, Integer)
+        statement = statement.order_by(column.desc() if shape.is_descending else column)
+    statement = statement.order_by(key.desc() if shape.is_descending and shape.sort is None else key)
+    return statement.limit(parameters.take()).offset(parameters.take())
+
+
+def _count(shape: _Shape) -> Any:
+    parameters = Parameters()
+    statement = select(func.count()).select_from(_joined_for(shape))
+    return statement.where(*(build(clause, parameters.take) for clause in shape.clauses), *_of_level(shape.level))
+
+
+def _of_level(level: Level) -> tuple[ColumnElement[bool], ...]:
+    return (INSTANCES.c.copy_number == literal_column("0"),) if level is Level.IMAGE else ()
+
+
+def _joined_for(shape: _Shape) -> Any:
+    """Give the table of a level with those above it that the conditions look at."""
+    tags = [tag for clause in shape.clauses for tag in clause.tags]
+    levels = [BY_TAG[tag].level if tag in BY_TAG else COMPUTED[tag][2] for tag in tags]
+    highest = min(map(LEVELS.index, levels), default=LEVELS.index(shape.level))
+    found: Any = TABLES[shape.level]
+    for lower, key, table in UPWARDS:
+        if highest < LEVELS.index(lower) <= LEVELS.index(shape.level):
+            found = found.join(table, key == table.c.pk)
+    return found
