@@ -11,15 +11,16 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Final
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, Logger
 from twisted.plugin import getPlugins
 from twisted.python.components import Componentized
@@ -33,6 +34,7 @@ from pacs.archive.settings import ArchiveSettings
 from pacs.assembly.access import PasswordService, make_admission, password_verifier
 from pacs.assembly.audit import NetworkEntryService, make_audit_service
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
+from pacs.assembly.tls import Contexts, TLSService, endpoint_for, listeners
 from pacs.assembly.transcoding import TranscodingService, transcoding_settings
 from pacs.assembly.workflow import make_workflow
 from pacs.config import Configuration
@@ -103,7 +105,12 @@ class WatchdogService(Service):
 
 
 class AcceptorService(Service):
-    """Listens for associations; at the end lets running requests finish."""
+    """
+    Listens for associations; at the end lets running requests finish.
+
+    Args:
+        listeners: port, factory and a word for the log of each way to us.
+    """
 
     log: ClassVar[Logger] = Logger()
 
@@ -111,40 +118,42 @@ class AcceptorService(Service):
         self,
         *,
         factory: AcceptorFactory,
+        listeners: Sequence[tuple[int, Any, str]],
         registry: AssociationRegistry,
         configuration: Configuration,
         reactor: Any,
     ) -> None:
         self._factory = factory
+        self._listeners = listeners
         self.registry = self._registry = registry
         self._server = configuration.server
         self._reactor = reactor
-        self._listening: IListeningPort | None = None
+        self._listening: list[IListeningPort] = []
 
     def startService(self) -> None:
         super().startService()
         server = self._server
-        listening = self._reactor.listenTCP(
-            server.port, self._factory, backlog=LISTEN_BACKLOG, interface=server.interface
-        )
-        self._listening = listening
         self._registry.start()
-        address = listening.getHost()
-        self.log.info(
-            "{ae_title} is ready on {interface}:{port}",
-            ae_title=server.ae_title,
-            interface=address.host,
-            port=address.port,
-        )
+        for port, factory, how in self._listeners:
+            listening = self._reactor.listenTCP(port, factory, backlog=LISTEN_BACKLOG, interface=server.interface)
+            self._listening.append(listening)
+            address = listening.getHost()
+            self.log.info(
+                "{ae_title} is ready on {interface}:{port}{how}",
+                ae_title=server.ae_title,
+                interface=address.host,
+                port=address.port,
+                how=how,
+            )
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
         return Deferred.fromCoroutine(self._drain())
 
     async def _drain(self) -> None:
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            await maybeDeferred(listening.stopListening)
+        listening, self._listening = self._listening, []
+        for port in listening:
+            await maybeDeferred(port.stopListening)
         grace_s = self._server.shutdown_grace_seconds
         if len(self._registry):
             self.log.info(
@@ -169,15 +178,19 @@ class Server(OrderedMultiService):
 
     Args:
         configuration: of the file, the environment and the defaults.
+        reload: called on SIGHUP.
     """
 
-    def __init__(self, *, configuration: Configuration, lock: RootPathLock, reactor: Any) -> None:
+    def __init__(
+        self, *, configuration: Configuration, lock: RootPathLock, reload: Callable[[], None], reactor: Any
+    ) -> None:
         super().__init__()
         self._observer = make_observer(
             level=configuration.logging.level, log_format=configuration.logging.format, out=sys.stdout
         )
         self._configuration = configuration
         self._lock = lock
+        self._reload = reload
         self._reactor = reactor
         self._is_stopping = False
         self._exit_status = 0
@@ -210,6 +223,7 @@ class Server(OrderedMultiService):
         """Our own: twistd's leave the signal's number as exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signaled)
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload))
 
     def _signaled(self, number: int, frame: FrameType | None) -> None:
         if self._is_stopping:
@@ -302,6 +316,7 @@ def _acceptor(
     *,
     dispatcher: ServiceDispatcher,
     admission: Admission,
+    contexts: Contexts,
     registry: AssociationRegistry,
     bus: EventBus,
     metrics: Metrics,
@@ -327,10 +342,16 @@ def _acceptor(
         metrics=metrics,
         clock=reactor,
     )
-    return AcceptorService(factory=factory, registry=registry, configuration=configuration, reactor=reactor)
+    return AcceptorService(
+        factory=factory,
+        listeners=listeners(configuration, contexts, factory, reactor=reactor),
+        registry=registry,
+        configuration=configuration,
+        reactor=reactor,
+    )
 
 
-def _remote_nodes(configuration: Configuration, *, reactor: Any) -> RemoteNodes:
+def _remote_nodes(configuration: Configuration, *, contexts: Contexts, reactor: Any) -> RemoteNodes:
     server = configuration.server
     requestor = Requestor(
         calling_ae_title=server.ae_title,
@@ -339,20 +360,24 @@ def _remote_nodes(configuration: Configuration, *, reactor: Any) -> RemoteNodes:
         clock=reactor,
     )
 
-    def endpoint_for(node: RemoteNode) -> IStreamClientEndpoint:
-        return HostnameEndpoint(reactor, node.host, node.port, timeout=server.limits.connect_timeout_seconds)
-
     return RemoteNodes(
         nodes=[RemoteNode(node.ae_title, node.host, node.port, node.tls) for node in server.remote_nodes],
         requestor=requestor,
-        endpoint_for=endpoint_for,
+        endpoint_for=partial(
+            endpoint_for, contexts=contexts, timeout_s=server.limits.connect_timeout_seconds, reactor=reactor
+        ),
         associations_per_node=server.limits.associations_per_remote_node,
         clock=reactor,
     )
 
 
 def make_service(configuration: Configuration, *, reactor: Any) -> IService:
-    """Build the server; nothing is opened before it is started."""
+    """
+    Build the server; nothing but TLS's files is opened before it is started.
+
+    Raises:
+        TLSFault: one of them can't be used.
+    """
     server = configuration.server
     root_path = Path(configuration.storage.root_path)
     bus = EventBus(reactor=reactor)
@@ -369,9 +394,11 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         health=health,
         deidentifier=deidentifier,
     )
+    contexts = Contexts(configuration)
+    tls = TLSService(contexts, metrics=metrics, health=health, clock=reactor)
     denials = Denials(bus=bus, metrics=metrics, clock=reactor)
     authorization = Authorization(denials=denials)
-    nodes = _remote_nodes(configuration, reactor=reactor)
+    nodes = _remote_nodes(configuration, contexts=contexts, reactor=reactor)
     verifier = password_verifier(configuration, reactor)
     admission = make_admission(configuration, verifier=verifier, clock=reactor)
     transcoder = Transcoder(settings=transcoding_settings(configuration), reactor=reactor)
@@ -421,6 +448,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         configuration,
         dispatcher=dispatcher,
         admission=admission,
+        contexts=contexts,
         registry=registry,
         bus=bus,
         metrics=metrics,
@@ -445,7 +473,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         made = make_web(configuration, parts, reactor=reactor)
         web.append(made.service)
         commands.update(made.commands)
-    whole = Server(configuration=configuration, lock=RootPathLock(root_path), reactor=reactor)
+    whole = Server(configuration=configuration, lock=RootPathLock(root_path), reload=tls.reload, reactor=reactor)
     for child in (
         auditing,
         ArchiveService(archive),
@@ -454,6 +482,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         ControlServer(root_path=root_path, commands=commands, reactor=reactor),
         WatchdogService(LatenessWatchdog(clock=reactor, metrics=metrics, health=health)),
         PasswordService(verifier),
+        tls,
         *web,
         acceptor,
         NetworkEntryService(auditing.audit),

@@ -78,7 +78,12 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from pacs.application import make_service
+    from pacs.security.tls import TLSFault
 
     loaded: Loaded = options["loaded"]
     _warn(loaded, options["config"])
-    return make_service(loaded.configuration, reactor=reactor)
+    try:
+        return make_service(loaded.configuration, reactor=reactor)
+    except TLSFault as fault:
+        place = loaded.place(("server", "tls", fault.key))
+        _refuse(f"{place}: server.tls.{fault.key}: {fault}")

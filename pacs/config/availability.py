@@ -12,8 +12,6 @@ from pydantic import BaseModel
 from pacs.config.model import Configuration
 
 NOT_AVAILABLE: Final = (
-    "server.tls",
-    "server.limits.tls_handshake_seconds",
     "storage.database.url",
     "storage.objects",
     "rest_api.tls",
@@ -50,7 +48,6 @@ def refused_keys(configuration: Configuration) -> list[str]:
         if not is_later or value == defaults[key] or (key in MAY_BE_SWITCHED_OFF and value is False):
             continue
         refused.append(key)
-    refused += [f"server.remote_nodes.{i}.tls" for i, node in enumerate(configuration.server.remote_nodes) if node.tls]
     return refused
 
 

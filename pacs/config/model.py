@@ -8,9 +8,9 @@ values by `pacs.application`.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from pacs.security.credentials import is_password_hash
 from pacs.security.policy import parse_network
@@ -136,6 +136,12 @@ class Server(Section):
         default=(RemoteNode(ae_title="WORKSTATION_1", host="127.0.0.1", port=11113),),
         description="C-MOVE destinations, storage-commitment and routing targets",
     )
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.tls.enabled and self.port and self.tls.port == self.port:
+            raise ValueError("tls.port and port are the same; null has TLS alone on port")
+        return self
 
 
 class Database(Section):

@@ -32,6 +32,14 @@ class Metrics:
         self.associations_total = Counter(
             "pacs_associations_total", "Associations by how they began or failed to.", ["result"], registry=registry
         )
+        self.tls_handshakes_refused_total = Counter(
+            "pacs_tls_handshakes_refused_total", "Connections that did not become TLS connections.", registry=registry
+        )
+        self.tls_certificate_expiry_seconds = Gauge(
+            "pacs_tls_certificate_expiry_timestamp_seconds",
+            "When our certificate expires.",
+            registry=registry,
+        )
         self._dimse_requests = DIMSERequests()
         registry.register(self._dimse_requests)
         self.dimse_request_served = self._dimse_requests.served

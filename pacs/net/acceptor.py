@@ -39,6 +39,7 @@ from pacs.net.dispatch import ServiceDispatcher
 from pacs.net.protocol import UpperLayerProtocol
 from pacs.net.registry import AssociationRegistry
 from pacs.net.settings import AcceptorSettings, AssociationSettings
+from pacs.net.tls import TLSTransport
 from pacs.security.access import Origin
 from pacs.ul import (
     APPLICATION_CONTEXT_NAME,
@@ -85,6 +86,9 @@ class AcceptorProtocol(UpperLayerProtocol):
     @property
     def origin(self) -> Origin:
         """Where the peer is, and who its certificate says it is."""
+        transport = self.transport
+        if isinstance(transport, TLSTransport):
+            return Origin(self.peer_address, is_encrypted=True, certificate_names=transport.certificate_names)
         return Origin(self.peer_address)
 
     def _associate_indicated(self, indication: AssociateIndication) -> None:
@@ -339,6 +343,19 @@ class AcceptorFactory(Factory):
             self.log,
             peer_address,
             "connection from {peer_address} is aborted: {reason}",
+            peer_address=peer_address,
+            reason=why,
+        )
+        if self._bus.has_subscribers(ConnectionAborted):
+            self._bus.publish(ConnectionAborted(peer_address=peer_address, reason=why))
+
+    def handshake_refused(self, peer_address: str, why: str) -> None:
+        """Log and count a peer with which no TLS connection comes about."""
+        self._metrics.tls_handshakes_refused_total.inc()
+        self._refusals.warn(
+            self.log,
+            f"{peer_address} {why}",
+            "TLS connection from {peer_address} is refused: {reason}",
             peer_address=peer_address,
             reason=why,
         )

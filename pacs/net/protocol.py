@@ -102,7 +102,8 @@ class UpperLayerProtocol(Protocol):
         self._is_closing = False
         self._is_producer = False
         self._closing_since_s = 0.0
-        self._socket: socket.socket | None = None
+        self._socket: socket.socket | None = None  # of plain TCP, to write to at once
+        self._tcp_socket: socket.socket | None = None  # of TLS too, for its options
         self._wire: _Transport | None = None  # the transport while it is there
         self.association: Association | None = None
         self.last_received_s = clock.seconds()
@@ -127,7 +128,9 @@ class UpperLayerProtocol(Protocol):
             transport.setTcpNoDelay(True)  # Nagle's algorithm would hold each response back for 40 ms
             transport.setTcpKeepAlive(True)
             if hasattr(socket, "TCP_QUICKACK") and interfaces.ISystemHandle.providedBy(transport):
-                self._socket = cast(socket.socket, transport.getHandle())
+                handle = transport.getHandle()
+                self._socket = handle if isinstance(handle, socket.socket) else None
+                self._tcp_socket = self._socket or getattr(transport, "tcp_socket", None)
         self._wire = cast(_Transport, transport)
         self._apply(self._upper_layer.transport_opened())
 
@@ -145,12 +148,12 @@ class UpperLayerProtocol(Protocol):
         A peer with Nagle's algorithm on holds its last bytes back until what it sent is acknowledged, and the
         operating system would delay that by 40 ms.
         """
-        if self._socket is not None:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        if self._tcp_socket is not None:
+            self._tcp_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._wire = None
-        self._socket = None
+        self._socket = self._tcp_socket = None
         self._apply(self._upper_layer.transport_closed())
         self._stop_artim(None)
         self._wake_writers()

@@ -12,7 +12,7 @@ from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -22,6 +22,7 @@ from pacs.net.dispatch import ServiceDispatcher
 from pacs.net.protocol import UpperLayerProtocol
 from pacs.net.registry import CHECK_INTERVAL_S
 from pacs.net.settings import AssociationSettings
+from pacs.net.tls import explain_loss
 from pacs.security.access import Principal
 from pacs.ul import (
     AAssociateRQ,
@@ -98,6 +99,10 @@ class RequestorProtocol(UpperLayerProtocol):
         if self._wire is not None and self._upper_layer.state is State.STA6:
             self._apply(self._upper_layer.release())
         return self.when_closed
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._close_reason = explain_loss(self.transport, reason) or self._close_reason
+        super().connectionLost(reason)
 
     def closed(self) -> None:
         waiting, self.when_established = self.when_established, None

@@ -35,6 +35,7 @@ from pacs.ul.pdu import (
 )
 
 PDV_HEADER_BYTES: Final = 6  # 32-bit length, presentation context id, message control header
+TLS_HANDSHAKE: Final = 0x16  # the first byte of a client that expects TLS
 _PDV_CONTROL_BYTES: Final = 2  # the part of the header that the length counts
 _PDV_LENGTH_BYTES: Final = 4
 
@@ -165,7 +166,8 @@ class PDUReader:
             if length == 0:
                 raise RemoteProtocolError("empty A-ASSOCIATE PDU")
         elif pdu_type not in _DECODERS:
-            raise RemoteProtocolError(f"unrecognized PDU type {pdu_type:02X}H", reason=REASON_UNRECOGNIZED_PDU)
+            hint = ", a TLS handshake; this port is without TLS" if pdu_type == TLS_HANDSHAKE else ""
+            raise RemoteProtocolError(f"unrecognized PDU type {pdu_type:02X}H{hint}", reason=REASON_UNRECOGNIZED_PDU)
         elif length != FIXED_BODY_BYTES:
             raise RemoteProtocolError(f"PDU of type {pdu_type:02X}H with {length} bytes instead of {FIXED_BODY_BYTES}")
 

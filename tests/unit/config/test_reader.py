@@ -91,12 +91,10 @@ def test_spelling_variants_are_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "server: {tls: {enabled: true}}",
         "storage: {objects: {backend: s3}}",
         "storage: {database: {url: 'postgresql://x'}}",
         "events: {webhooks: [{url: x, secret_file: y}]}",
         "rest_api: {tls: {enabled: true, certificate: a, private_key: b}}",
-        "server: {remote_nodes: [{ae_title: A, host: h, port: 1, tls: true}]}",
     ],
 )
 def test_what_is_not_available_yet_is_refused_never_ignored(tmp_path: Path, text: str) -> None:
