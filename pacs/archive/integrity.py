@@ -34,6 +34,8 @@ PAGE_ROWS: Final = 200
 INDEX_CHECK_INTERVAL_S: Final = 7 * 86400.0
 RECHECK_INTERVAL_S: Final = 3600.0
 LONGEST_NAP_S: Final = 60.0
+MOST_FAULTS: Final = 1000  # that are noted one by one; with more something larger is wrong
+PAGE_CACHE_KIB: Final = 256
 JOIN_S: Final = 5.0  # a check of a large table can't be interrupted; it ends with the process
 
 SCRUB_PK: Final = "scrub_pk"
@@ -105,6 +107,7 @@ class IntegrityThread:
         self._pace = Pace(share=SHARE_OF_THE_DISK, rest=self._stop.wait)
         self._faulty: dict[str, Fault] = {}
         self._rechecked_s = 0.0
+        self._has_too_many = False
         self._thread = threading.Thread(target=self._run_in_thread, name="pacs-integrity", daemon=True)
 
     def start(self) -> None:
@@ -125,6 +128,7 @@ class IntegrityThread:
             self.log.debug("the integrity thread keeps its priority")
         try:
             with closing(connect_reader(self._index_path)) as connection:
+                connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
                 self._faulty = {
                     path: Fault(reason)
                     for path, reason in connection.execute("SELECT path, reason FROM quarantine")
@@ -176,7 +180,7 @@ class IntegrityThread:
 
     def _scrub(self, connection: sqlite3.Connection) -> float:
         """Read the objects when it is time, from where the last run ended; give the seconds until it is again."""
-        if not self._scrub_interval_s:
+        if not self._scrub_interval_s or self._has_too_many:
             return LONGEST_NAP_S
         began_s = float(self._state(connection, SCRUB_BEGAN) or 0)
         position = self._state(connection, SCRUB_PK) or ""
@@ -189,6 +193,8 @@ class IntegrityThread:
         for kept in self._kept_after(connection, int(position), remembers=True):
             fault = content_fault(self._store, kept, pace=self._pace, is_stopping=self._stop.is_set)
             self._judge(connection, kept, fault)
+        if self._has_too_many:
+            return LONGEST_NAP_S
         if not self._stop.is_set():
             self._set_state({SCRUB_PK: ""})
         return max(0.1, began_s + self._scrub_interval_s - time.time())
@@ -200,7 +206,7 @@ class IntegrityThread:
             self._pace.begin()
             rows = [Kept(*row) for row in connection.execute(statement, (pk,))]
             for kept in rows:
-                if self._stop.is_set():
+                if self._stop.is_set() or self._has_too_many:
                     return
                 yield kept
             if len(rows) < PAGE_ROWS:
@@ -242,6 +248,14 @@ class IntegrityThread:
         row = connection.execute("SELECT path FROM instances WHERE pk = ?", (kept.pk,)).fetchone()
         if row is None or row[0] != kept.path:
             return
+        if len(self._faulty) >= MOST_FAULTS:
+            self._has_too_many = True
+            self.log.error(
+                "more than {count} objects are missing, altered or unreadable: is their file system mounted?"
+                " Nobody looks any more until the next start",
+                count=MOST_FAULTS,
+            )
+            return
         self._faulty[kept.path] = fault
         self._write(_NOTE, (fault.value, time.time_ns() // 1000, kept.pk, kept.path))
         self.log.error(
@@ -258,7 +272,8 @@ class IntegrityThread:
 
     def _report(self) -> None:
         if self._faulty:
-            reason = f"{len(self._faulty)} objects are missing, altered or unreadable; the log names them"
+            number = f"more than {MOST_FAULTS}" if self._has_too_many else str(len(self._faulty))
+            reason = f"{number} objects are missing, altered or unreadable; the log names them"
             self._reporter.storage(OBJECTS_SOURCE, Health.DEGRADED, reason)
         else:
             self._reporter.storage(OBJECTS_SOURCE, Health.HEALTHY, "every object is there")
