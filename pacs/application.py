@@ -28,10 +28,9 @@ from twisted.python.failure import Failure
 
 from pacs.archive.archive import Archive
 from pacs.archive.errors import IndexTooNew
-from pacs.archive.interfaces import DuplicatePolicy, NamingScheme
 from pacs.archive.reindex import reconcile
-from pacs.archive.settings import ArchiveSettings
 from pacs.assembly.access import PasswordService, make_admission, password_verifier
+from pacs.assembly.archive import archive_settings
 from pacs.assembly.audit import NetworkEntryService, make_audit_service
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
 from pacs.assembly.tls import Contexts, TLSService, endpoint_for, listeners
@@ -40,7 +39,6 @@ from pacs.assembly.workflow import make_workflow
 from pacs.config import Configuration
 from pacs.control.lock import RootPathLock, RootPathLocked
 from pacs.control.server import ControlCommand, ControlServer, Progress
-from pacs.dataset.scanner import ScanLimits
 from pacs.events import EventBus
 from pacs.interfaces import IEventSubscriber
 from pacs.monitoring.denials import Denials
@@ -69,7 +67,6 @@ from pacs.version import IMPLEMENTATION_VERSION_NAME
 SWITCH_INTERVAL_S: Final = 0.0005  # the reactor and the commit thread share the interpreter; neither waits for 5 ms
 GARBAGE_THRESHOLDS: Final = (5_000, 20, 20)
 LISTEN_BACKLOG: Final = 256
-SECONDS_OF_A_DAY: Final = 86400
 FILES_OF_OUR_OWN: Final = 300  # half-open connections, the index, objects in threads
 DROP_AFTER_S: Final = 2.0  # after the aborts, for peers that do not even take those
 
@@ -269,31 +266,6 @@ def _harden(max_associations: int) -> None:
             limit=hard,
             needed=needed,
         )
-
-
-def archive_settings(configuration: Configuration) -> ArchiveSettings:
-    """Give the archive's part of the configuration."""
-    storage, limits = configuration.storage, configuration.server.limits
-    return ArchiveSettings(
-        root_path=Path(storage.root_path),
-        index_path=Path(storage.database.path),
-        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
-        implementation_version_name=IMPLEMENTATION_VERSION_NAME,
-        naming_scheme=NamingScheme(storage.naming_scheme),
-        duplicate_policy=DuplicatePolicy(storage.duplicate_policy),
-        min_free_bytes=storage.min_free_bytes,
-        warn_free_percent=storage.warn_free_percent,
-        look_interval_s=configuration.monitoring.health_check_interval_seconds,
-        scrub_interval_s=storage.scrub_days * SECONDS_OF_A_DAY,
-        object_bytes=limits.object_bytes,
-        default_character_set=configuration.server.default_character_set,
-        scan_limits=ScanLimits(
-            sequence_depth=limits.sequence_depth,
-            sequence_items=limits.sequence_items,
-            inflate_ratio=limits.inflate_ratio,
-            inflate_bytes=limits.object_bytes,
-        ),
-    )
 
 
 def association_settings(configuration: Configuration) -> AssociationSettings:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -14,6 +15,17 @@ import click
 
 from pacs.config import Configuration, ConfigurationError, Loaded, load_configuration
 from pacs.version import __version__
+
+COMMANDS: Final = {
+    "access": "access",
+    "audit": "audit",
+    "check-config": "check_config",
+    "reindex": "reindex",
+    "token": "token",
+    "user": "user",
+    "worklist": "worklist",
+}
+"""The commands, each with its module in `pacs.commands`."""
 
 NOT_AVAILABLE: Final = (
     "import",
@@ -65,6 +77,8 @@ def _common(command: click.Command) -> click.Command:
         for inner in command.commands.values():
             _common(inner)
         return command
+    if any(parameter.name == "config" for parameter in command.params):
+        return command  # it was found before
     command.params += [
         click.Option(["--config", "-c"], type=click.Path(path_type=Path), help="The server's configuration file."),
         click.Option(["--json", "wants_json"], is_flag=True, help="Print JSON."),
@@ -86,7 +100,19 @@ def _not_available(name: str) -> click.Command:
     )
 
 
-@click.group()
+class Commands(click.Group):
+    """The commands by their modules; only the one that is called is imported: it takes a second to import them all."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted((*COMMANDS, *NOT_AVAILABLE))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            return _common(import_module(f"pacs.commands.{COMMANDS[cmd_name]}").command)
+        return _not_available(cmd_name) if cmd_name in NOT_AVAILABLE else None
+
+
+@click.group(cls=Commands)
 @click.version_option(__version__, prog_name="pacsctl")
 def group() -> None:
     """Operate a Production PACS."""
@@ -94,10 +120,4 @@ def group() -> None:
 
 def main() -> None:
     """Run `pacsctl`."""
-    from pacs.commands import access, audit, check_config, reindex, token, user, worklist
-
-    for module in (access, audit, check_config, reindex, token, user, worklist):
-        group.add_command(_common(module.command))
-    for name in NOT_AVAILABLE:
-        group.add_command(_not_available(name))
     group()

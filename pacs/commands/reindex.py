@@ -13,8 +13,8 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from pacs.application import archive_settings
 from pacs.archive.reindex import rebuild
+from pacs.assembly.archive import archive_settings
 from pacs.command import Call
 from pacs.control.client import CommandFailed, NoServer, command_server
 from pacs.control.lock import RootPathLock, RootPathLocked

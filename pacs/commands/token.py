@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from pacs.application import archive_settings
 from pacs.archive.index.database import connect_writer, migrate
 from pacs.archive.index.tokens import Execute, all_tokens, delete_token, insert_token
+from pacs.assembly.archive import archive_settings
 from pacs.command import Call
 from pacs.control.client import CommandFailed, NoServer, command_server
 from pacs.control.lock import RootPathLock, RootPathLocked

@@ -11,11 +11,9 @@ from typing import Any, Final
 
 import click
 
-from pacs.application import archive_settings
 from pacs.archive.errors import IndexTooNew
-from pacs.archive.index.database import connect_writer, migrate
-from pacs.archive.index.writer import IndexWriter
 from pacs.archive.settings import ArchiveSettings
+from pacs.assembly.archive import archive_settings
 from pacs.command import Call
 from pacs.control.client import CommandFailed, NoServer, command_server
 from pacs.control.lock import RootPathLock, RootPathLocked
@@ -133,6 +131,9 @@ def _perform(call: Call, action: str, request: dict[str, Any]) -> dict[str, Any]
 
 
 def _without_server(settings: ArchiveSettings, request: dict[str, Any]) -> dict[str, Any]:
+    from pacs.archive.index.database import connect_writer, migrate  # SQLAlchemy takes its time
+    from pacs.archive.index.writer import IndexWriter
+
     lock = RootPathLock(settings.root_path)
     lock.acquire()
     try:
