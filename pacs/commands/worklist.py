@@ -23,7 +23,7 @@ from pacs.workflow.item import FIELD_NAMES
 from pacs.workflow.operations import perform
 from pacs.workflow.stored_form import to_stored
 
-REQUEST_BYTES: Final = 256 << 10  # of data sets in one request: the control socket's lines have a limit
+REQUEST_CHARACTERS: Final = 128 << 10  # of data sets in one request: the control socket's lines have a limit
 _FILTERS: Final = ("status", "modality", "station_ae_title", "patient_id", "accession_number")
 
 
@@ -111,7 +111,7 @@ def import_command(config: Path | None, wants_json: bool, paths: tuple[Path, ...
     total = {"added": 0, "replaced": 0}
     group: list[str] = []
     for text in [*(to_stored(item.answered()) for item in items), ""]:
-        if group and (not text or sum(map(len, group)) + len(text) > REQUEST_BYTES):
+        if group and (not text or sum(map(len, group)) + len(text) > REQUEST_CHARACTERS):
             result = _perform(call, "import", {"data_sets": group})
             total = {name: total[name] + result[name] for name in total}
             group = []

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pacs.archive.errors import ArchiveError
 from pacs.dataset.elements import read_elements
 from pacs.dataset.errors import DataSetError
 from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES, is_for_messages
@@ -79,8 +80,10 @@ _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 _LONGEST_UID: Final = 64
 
 
-def refusal_of(error: WorkflowError) -> DIMSEError:
+def refusal_of(error: WorkflowError | ArchiveError) -> DIMSEError:
     """Give the status that a refused step is answered with (PS3.4 F.7.2.1.4, F.7.2.2.4; PS3.7 10.1)."""
+    if isinstance(error, ArchiveError):
+        return DIMSEError(Status.RESOURCE_LIMITATION, error.comment)
     error_id = MAY_NO_LONGER_BE_UPDATED if isinstance(error, StepIsFinal) else None
     return DIMSEError(STATUS_OF.get(type(error), Status.PROCESSING_FAILURE), error.comment, error_id=error_id)
 
@@ -115,7 +118,7 @@ class MPPSService:
         uid = self._new_uid(association, request, values)
         try:
             await self._steps.create(uid, values, association.principal)
-        except WorkflowError as error:
+        except (WorkflowError, ArchiveError) as error:
             raise refusal_of(error) from error
         return request.response(Status.SUCCESS, affected_sop_instance_uid=uid)
 
@@ -128,7 +131,7 @@ class MPPSService:
         values = await self._read(context, data_set)
         try:
             await self._steps.change(request.requested_sop_instance_uid, values, association.principal)
-        except WorkflowError as error:
+        except (WorkflowError, ArchiveError) as error:
             raise refusal_of(error) from error
         return request.response(Status.SUCCESS)
 
@@ -140,7 +143,7 @@ class MPPSService:
         _require_class(context, request.requested_sop_class_uid, MPPS_RETRIEVE)
         try:
             step = await self._steps.get(request.requested_sop_instance_uid)
-        except WorkflowError as error:
+        except (WorkflowError, ArchiveError) as error:
             raise refusal_of(error) from error
         wanted = request.attribute_identifier_list
         found = {tag: value for tag, value in step.values.items() if not wanted or tag in wanted}
@@ -153,7 +156,10 @@ class MPPSService:
     async def _read(self, context: AcceptedContext, data_set: DataSetSource | None) -> Values:
         if data_set is None:
             raise DIMSEError(Status.MISSING_ATTRIBUTE, "there is no data set")
-        raw = await data_set.read(self._data_set_bytes)
+        try:
+            raw = await data_set.read(self._data_set_bytes)
+        except DIMSEError as error:
+            raise DIMSEError(Status.RESOURCE_LIMITATION, error.comment) from error
         try:
             elements = read_elements(raw, context.transfer_syntax)
         except DataSetError as error:

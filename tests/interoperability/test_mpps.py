@@ -368,6 +368,15 @@ def test_what_modalities_get_wrong_without_harm_is_tolerated(server: Server) -> 
     assert "PID77" not in log
 
 
+def test_a_step_that_is_too_long_is_refused_and_harms_nobody(server: Server) -> None:
+    step = in_progress(50)
+    step.CommentsOnThePerformedProcedureStep = "x" * 1000
+    step.PerformedSeriesSequence = [ended().PerformedSeriesSequence[0] for _ in range(5000)]
+    with modality(server) as association:
+        assert create(association, step, generate_uid()).Status == 0x0213
+        assert create(association, in_progress(50), generate_uid()).Status == SUCCESS
+
+
 def test_attributes_are_given_as_they_are_asked_for(server: Server) -> None:
     uid = generate_uid()
     with modality(server) as association:
