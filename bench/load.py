@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Sequence
@@ -35,9 +36,18 @@ class Refused(Exception):
 class Client:
     """One association, used by blocking calls or, by `begin` and `ready`, by a selector."""
 
-    def __init__(self, port: int, called_ae_title: str, abstract_syntax: str, transfer_syntax: str) -> None:
+    def __init__(
+        self,
+        port: int,
+        called_ae_title: str,
+        abstract_syntax: str,
+        transfer_syntax: str,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket)
         request = AAssociateRQ(
             called_ae_title=called_ae_title,
             calling_ae_title="BENCH",

@@ -242,7 +242,6 @@ def _make_context(settings: TLSSettings, method: int) -> SSL.Context:
     context.set_options(
         SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION
     )
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     return context
 
 

@@ -1,0 +1,124 @@
+"""
+Store throughput over TLS: ours in TLS 1.3 and plain, durable, beside DCMTK's storescp with TLS, neither durable nor
+indexed. `python -m bench.tls` prints the rates and the promised ratios.
+
+The load generator's encryption runs on the same machine, for all alike.
+"""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from bench.data import TRANSFER_SYNTAX, make_template, uid
+from bench.load import Client, StoreMessages
+from bench.peers import AE_TITLE, Peer, ProductionPACS, StoreSCP, remove
+
+CT: Final = make_template("CT_small.dcm", 512, 512)
+ASSOCIATIONS: Final = 4
+EACH: Final = 60
+RUNS: Final = 3
+
+
+class ProductionPACSWithTLS(ProductionPACS):
+    """Ourselves, TLS alone on the port."""
+
+    def command(self) -> Sequence[str]:
+        command = super().command()
+        certificate, key = make_certificate(self.directory)
+        config = self.directory / "config.yaml"
+        tls = f", tls: {{enabled: true, certificate: {certificate}, private_key: {key}}}}}\n"
+        first, rest = config.read_text().split("}\n", 1)
+        config.write_text(first + tls + rest)
+        return command
+
+
+class StoreSCPWithTLS(StoreSCP):
+    """DCMTK's storescp, which asks for no client certificate."""
+
+    def command(self) -> Sequence[str]:
+        certificate, key = make_certificate(self.directory)
+        tls = ("--enable-tls", str(key), str(certificate), "--ignore-peer-cert")
+        name, *options = super().command()
+        return [name, *tls, *options]
+
+
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    """Make a self-signed certificate with OpenSSL."""
+    certificate, key = directory / "server.pem", directory / "server.key"
+    command = "openssl req -x509 -newkey rsa:2048 -noenc -sha256 -days 2 -subj /CN=localhost"
+    subprocess.run([*command.split(), "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    key.chmod(0o600)
+    return certificate, key
+
+
+def client_context() -> ssl.SSLContext:
+    """Give the load generator's context: it looks at no certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def store_per_second(peer: Peer, run: int, context: ssl.SSLContext | None) -> float:
+    """Give CT objects a second, on some associations at once."""
+    work: list[tuple[Client, list[bytes]]] = []
+    for number in range(ASSOCIATIONS):
+        client = Client(peer.port, AE_TITLE, CT.sop_class_uid, TRANSFER_SYNTAX, context)
+        messages = StoreMessages(CT, client.pdu_length, uid(run, number), uid(run, number, 1))
+        work.append((client, [b"".join(messages.message(uid(run, number, i), i + 1)) for i in range(EACH)]))
+
+    def send(client: Client, messages: list[bytes]) -> None:
+        for message in messages:
+            client.call(message)
+
+    started_s = time.perf_counter()
+    with ThreadPoolExecutor(ASSOCIATIONS) as threads:
+        for sent in [threads.submit(send, client, messages) for client, messages in work]:
+            sent.result()
+    duration_s = time.perf_counter() - started_s
+    for client, _ in work:
+        assert client.refused == 0, f"{peer.name} refused {client.refused}"
+        client.release()
+    return ASSOCIATIONS * EACH / duration_s
+
+
+def main() -> None:
+    """Measure, alternating, and print medians and ratios."""
+    directory = Path(tempfile.mkdtemp(prefix="bench-tls-", dir=sys.argv[1] if len(sys.argv) > 1 else None))
+    peers: tuple[tuple[Peer, ssl.SSLContext | None], ...] = (
+        (ProductionPACSWithTLS("productionpacs, TLS", directory / "tls"), client_context()),
+        (ProductionPACS("productionpacs, plain", directory / "plain"), None),
+        (StoreSCPWithTLS("storescp, TLS", directory / "storescp"), client_context()),
+    )
+    rates: dict[str, list[float]] = {peer.name: [] for peer, _ in peers}
+    for peer, _ in peers:
+        peer.start()
+    try:
+        for run in range(RUNS + 1):
+            for peer, context in peers:
+                rate = store_per_second(peer, run, context)
+                if run:  # the first warms up
+                    rates[peer.name].append(rate)
+    finally:
+        for peer, _ in peers:
+            peer.stop()
+        remove(directory)
+    medians = {name: median(values) for name, values in rates.items()}
+    for name, values in rates.items():
+        print(f"{name:24} {medians[name]:7.1f} CT/s  ({', '.join(f'{value:.1f}' for value in values)})")
+    over_tls = medians["productionpacs, TLS"]
+    for against, at_least in (("storescp, TLS", 0.5), ("productionpacs, plain", 0.6)):
+        print(f"TLS / {against:24} {over_tls / medians[against]:.2f}, promised {at_least}")
+
+
+if __name__ == "__main__":
+    main()
