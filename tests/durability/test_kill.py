@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.server import AE_TITLE, Server, run_tool
 
 CT = (CT_IMAGE_STORAGE, EXPLICIT)
 ASSOCIATIONS = 8
-READY_S = 2.0  # longer than an empty archive takes
+READY_S = 2.0
 
 
 @dataclass(slots=True)
@@ -84,10 +85,19 @@ def found_by_query(server: Server, studies: set[str]) -> set[str]:
     return found
 
 
+def start_s(server: Server) -> float:
+    """Give how long the last start took from the end of the imports, which are the machine's business, until ready."""
+    times = [
+        datetime.fromisoformat(line.split()[0])
+        for line in server.log().splitlines()
+        if " starting up." in line or "is ready on" in line
+    ]
+    return (times[-1] - times[-2]).total_seconds()
+
+
 def kill_rounds(server: Server, rounds: int) -> None:
     ledger = Ledger()
     slowest_s = 0.0
-    empty_s = server.ready_s  # a fresh Python with its imports, on this machine; not the archive's
     for round_ in range(rounds):
         threads = [
             threading.Thread(target=store_until_killed, args=(server, ledger, round_, number))
@@ -101,7 +111,8 @@ def kill_rounds(server: Server, rounds: int) -> None:
             thread.join()
         server.start()
         slowest_s = max(slowest_s, server.ready_s)
-        assert server.ready_s < READY_S + empty_s, f"round {round_}: {server.ready_s:.2f} s, empty {empty_s:.2f} s"
+        own_s = start_s(server)
+        assert own_s < READY_S, f"round {round_}: ready after {own_s:.2f} s"
         check(server, ledger)
     print(
         f"\nkilled {rounds} times: {len(ledger.sent)} objects sent, {len(ledger.acknowledged)} acknowledged,"
