@@ -52,7 +52,7 @@ class Work(NamedTuple):
     A job in the queue.
 
     Attributes:
-        is_durable: `done` fires when what it wrote would survive a power cut, and fails when it might not.
+        is_durable: `done` fires when what it wrote would survive a power cut; when it fails, nothing of it remains.
     """
 
     job: Job
@@ -173,7 +173,8 @@ class CommitThread:
         Have the index written by a function, in the next batch's transaction; it must not raise.
 
         Args:
-            is_durable: the Deferred fires after the barrier.
+            is_durable: the Deferred fires when what it wrote would survive a power cut. The log is synced with the
+                commit: when that fails, nothing of the batch remains.
         """
         done: Deferred[None] = Deferred()
         self._queue.put(Work(job, done, is_durable))
@@ -223,9 +224,8 @@ class CommitThread:
     def _commit_or_fail(self, candidates: list[Candidate], jobs: list[Work], reply: _Reply) -> list[Candidate]:
         """Commit a batch and answer it; give what must wait for the next one."""
         failure: Exception
-        must_last = bool(candidates) or any(work.is_durable for work in jobs)
         try:
-            if not (self._is_suspect and must_last) or self._is_sound_again():
+            if not (self._is_suspect and candidates) or self._is_sound_again():
                 return self._commit_batch(candidates, jobs, reply)
             failure = StorageFailed("storage failed; objects are refused until it works again")
         except Exception as error:  # noqa: BLE001 - the border of whoever commits: it must go on
@@ -245,19 +245,18 @@ class CommitThread:
 
     def _commit_batch(self, candidates: list[Candidate], jobs: list[Work], reply: _Reply) -> list[Candidate]:
         started_s = time.monotonic()
-        job_result: Exception | None = None
-        must_last = any(work.is_durable for work in jobs)
+        is_synced = any(work.is_durable for work in jobs)
         batch = Batch(self._settings, self._store, self._writer, retire_journal=self._retire_journal)
         try:
-            self._writer.begin()
+            self._writer.begin(is_synced=is_synced)
             batch.place_all(candidates)
             for work in jobs:
                 work.job(self._writer)
             try:
-                if batch.is_short and not must_last and self._journal.append(batch.journal_entries()):
+                if batch.is_short and not is_synced and self._journal.append(batch.journal_entries()):
                     self._writer.commit()
                 else:
-                    self._commit_by_barrier(batch, must_last=must_last)
+                    self._commit_by_barrier(batch)
             except OSError as error:
                 self._is_suspect = True
                 self.log.error(
@@ -267,8 +266,7 @@ class CommitThread:
                 )
                 if self._writer.in_transaction:
                     batch.take_back()
-                job_result = StorageFailed("storage failed: it could not be made durable")
-                batch.fail_stored(job_result)
+                batch.fail_stored(StorageFailed("storage failed: the object could not be made durable"))
         except Exception:
             self._writer.rollback()
             batch.remove_files()
@@ -280,18 +278,18 @@ class CommitThread:
         self._fast_batches = self._fast_batches + 1 if duration_s < FAST_S * max(1, len(batch.answers)) else 0
         answers = batch.answers
         self.waiting -= len(answers)
-        answers += [(work.done, job_result if work.is_durable else None) for work in jobs]
+        answers += [(work.done, None) for work in jobs]
         reply(answers)
         if batch.stored:
             self._committed(batch.stored, duration_s)
         return batch.postponed
 
-    def _commit_by_barrier(self, batch: Batch, *, must_last: bool) -> None:
+    def _commit_by_barrier(self, batch: Batch) -> None:
         """Commit, then sync; no reader begins in between."""
         with self._gate:
             try:
                 self._writer.commit()
-                if batch.stored or must_last:
+                if batch.stored:
                     self._store.barrier()
                     self._journal.covered()
             except OSError:

@@ -143,6 +143,7 @@ class IndexWriter:
         self._sop_classes: dict[int, set[str]] = {}
         self._instance_rows: list[tuple[Any, ...]] = []
         self._counts: dict[str, dict[int, _Counts]] = {}
+        self._is_synced = False
         self._next_pk = {
             table: int(self._execute(f"SELECT coalesce(max(pk), 0) + 1 FROM {table}").fetchone()[0])
             for table in ("patients", "studies", "series", "instances")
@@ -150,8 +151,16 @@ class IndexWriter:
 
     # -- transactions
 
-    def begin(self) -> None:
-        """Begin a transaction."""
+    def begin(self, *, is_synced: bool = False) -> None:
+        """
+        Begin a transaction.
+
+        Args:
+            is_synced: its commit syncs the log, and fails when that fails; else durability is the barrier's business.
+        """
+        if is_synced is not self._is_synced:
+            self._execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
+            self._is_synced = is_synced
         if len(self._patients) + len(self._studies) + len(self._series) > REMEMBERED:
             self._forget()
         self._execute("BEGIN IMMEDIATE")
