@@ -20,6 +20,7 @@ from tests.filesystems import MIB, fill, small_file_system
 from tests.server import Server
 
 CT = (CT_IMAGE_STORAGE, EXPLICIT)
+STUDY = "1.2.90"
 OUT_OF_RESOURCES = 0xA700
 WAIT_S = 15.0
 
@@ -29,8 +30,8 @@ def store(server: Server, numbers: range, *, pixels: int = 64) -> tuple[dict[str
     acknowledged: dict[str, str] = {}
     with Client(server.port, CT) as client:
         for number in numbers:
-            uid = f"1.2.90.{number}"
-            data_set = ct_data_set(uid, pixels=bytes([number % 251]) * pixels)
+            uid = f"{STUDY}.{number}"
+            data_set = ct_data_set(uid, study=STUDY, series=f"{STUDY}.0", pixels=bytes([number % 251]) * pixels)
             status = client.store(data_set, uid, message_id=number % 65535).status
             if status != 0:
                 assert status == OUT_OF_RESOURCES
@@ -52,7 +53,7 @@ def on_disk(server: Server) -> dict[str, str]:
 def check_nothing_is_lost(server: Server, acknowledged: dict[str, str]) -> None:
     assert on_disk(server) == acknowledged
     assert list((server.root / "incoming").iterdir()) == []
-    assert found_by_query(server) == set(acknowledged)
+    assert found_by_query(server, {STUDY}) == set(acknowledged)
 
 
 def store_when_taken(server: Server, number: int) -> dict[str, str]:
@@ -142,7 +143,7 @@ def test_an_index_without_room_loses_nothing(tmp_path: Path) -> None:
             server.kill()
             server.start()
             assert acknowledged.items() <= on_disk(server).items(), "what was refused may be whole or absent"
-            assert set(acknowledged) <= found_by_query(server)
+            assert set(acknowledged) <= found_by_query(server, {STUDY})
         finally:
             assert server.stop() == 0, server.log()
 
