@@ -59,7 +59,7 @@ _BY_TYPE: Final[Mapping[str, Mapping[str, Action]]] = {
     "X/Z": {"1": Action.DUMMY, "2": Action.EMPTY, STRICTEST: Action.EMPTY},
     "X/D": {"1": Action.DUMMY, "2": Action.EMPTY, STRICTEST: Action.DUMMY},
     "X/Z/D": {"1": Action.DUMMY, "2": Action.EMPTY, STRICTEST: Action.DUMMY},
-    "X/Z/U*": {"1": Action.KEEP, "2": Action.EMPTY, STRICTEST: Action.KEEP},
+    "X/Z/U*": {"1": Action.KEEP, "2": Action.KEEP, STRICTEST: Action.KEEP},  # an empty one would break references
     "Z/D": {"1": Action.DUMMY, "2": Action.EMPTY, STRICTEST: Action.DUMMY, "3": Action.EMPTY, UNDEFINED: Action.EMPTY},
     "D": {"1": Action.DUMMY, "2": Action.DUMMY, "3": Action.DUMMY, STRICTEST: Action.DUMMY},
 }

@@ -160,6 +160,12 @@ def identifying() -> Mapping[int, str]:
 
 
 @lru_cache(maxsize=1)
+def defined_terms() -> frozenset[bytes]:
+    """Give words of the standard that an image's type is made of; none of them is an echo of a name."""
+    return frozenset(record["term"].encode() for record in _records("defined_terms.csv"))
+
+
+@lru_cache(maxsize=1)
 def method_codes() -> Mapping[str, str]:
     """Give the meanings of the codes of CID 7050."""
     return {record["code_value"]: record["code_meaning"] for record in _records("ps3_16_cid7050.csv")}

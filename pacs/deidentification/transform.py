@@ -38,7 +38,7 @@ from pacs.deidentification.pseudonyms import PatientPseudonyms
 from pacs.deidentification.references import KEY_OBJECTS_SOP_CLASS, key_object_items
 from pacs.deidentification.rules import Action, Rule, outside_table, rules_of_sequence, rules_of_sop_class
 from pacs.deidentification.settings import Implementation
-from pacs.deidentification.tables import dictionary, distinct_numbers, iod_of_sop_class, structural_uids
+from pacs.deidentification.tables import defined_terms, dictionary, distinct_numbers, iod_of_sop_class, structural_uids
 from pacs.deidentification.vault import Vault
 
 MEDIA_DIRECTORY: Final = "1.2.840.10008.1.3.10"
@@ -73,6 +73,7 @@ _NUMBERS: Final = frozenset(
 _UNRULED: Final = _NUMBERS | {"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UT"}
 """VRs whose values stay where no rule speaks; the others have rules by their kind."""
 
+_IMAGE_TYPES: Final = frozenset((0x00080008, 0x00089007))
 _OF_THEIR_OWN: Final = frozenset((_COLOR_PROFILE, _DOCUMENT_BYTES))
 _BINARY: Final = frozenset(("OB", "OW", "OD", "OF", "OL", "OV", "UN"))
 _JPEG_ROOTS: Final = ("1.2.840.10008.1.2.4.",)
@@ -352,9 +353,17 @@ class _Writer:
             or (self._echoes.text is not None and self._is_echo(value_at, end, character_set))
             or self._is_whole_echo(tag, vr, value_at, end)
         ):
+            if tag in _IMAGE_TYPES and self._is_defined(value_at, end):
+                return None
             known = rule.vr or vr
-            return [] if vr == "UN" else [encoding.element(tag, known, dummy_value(known))]
+            return [] if vr in ("UN", "CS") else [encoding.element(tag, known, dummy_value(known))]
         return None
+
+    def _is_defined(self, value_at: int, end: int) -> bool:
+        """Whether all values of an image's type that echo a name are words of the standard."""
+        search = self._raw_search
+        values = [value.strip(b"\0 ") for value in bytes(self._buffer[value_at:end]).split(b"\\")]
+        return all(value in defined_terms() or search is None or not search(value) for value in values)
 
     def _is_echo(self, value_at: int, end: int, character_set: str) -> bool:
         value = bytes(self._buffer[value_at:end])

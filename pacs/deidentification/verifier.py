@@ -20,6 +20,7 @@ from pacs.deidentification.profiles import Policy
 from pacs.deidentification.reading import Buffer, Reading, read_meta
 from pacs.deidentification.tables import (
     additional_rules,
+    defined_terms,
     dictionary,
     dummy_items,
     dummy_texts,
@@ -37,6 +38,8 @@ _WRITTEN: Final = _SPOKEN | {"AE", "CS", "UR", "DA", "DT", "TM", "AS", "DS", "IS
 _PLAIN: Final = frozenset(
     ("AE", "AS", "CS", "DS", "FD", "FL", "IS", "LO", "LT", "SH", "SL", "SS", "ST", "UC", "UL", "US")
 )
+_OURS: Final = frozenset((0x0012, 0x0013))  # of file meta: who wrote it
+_IMAGE_TYPES: Final = frozenset((0x00080008, 0x00089007))
 _MARKS: Final = frozenset((0x00120063,))
 _LOOKED_AT: Final = frozenset((0x00080016, 0x00080018, 0x00120062, 0x00120063, 0x00120064, 0x00280303))
 _IDEOGRAPH: Final = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
@@ -141,7 +144,7 @@ class Verifier:
         check = _Check(before, after, expected)
         check.attributes()
         check.marks(meta)
-        check.words(bytes(output[:start]))
+        check.words([value for element, value in meta.items() if element not in _OURS])
 
 
 class _Check:
@@ -307,7 +310,7 @@ class _Check:
 
     # -- words
 
-    def words(self, meta: bytes) -> None:
+    def words(self, meta: Sequence[bytes]) -> None:
         """Search for what names the patient: in decoded values, and in all bytes but those of samples."""
         parts, numbers, short = self._identifiers()
         spans = list(self._searched())
@@ -315,7 +318,7 @@ class _Check:
         counted = [number.lower().encode() for number in numbers]
         for start, end in spans:
             self._search(bytes(self._after.buffer[start:end]).lower(), start, needles, counted)
-        self._search(meta.lower(), -1, needles, counted)
+        self._search(b"\0".join(meta).lower(), -1, needles, counted)
         self._values([part for part in parts if not part.isascii()], numbers, short)
 
     def _search(
@@ -375,7 +378,9 @@ class _Check:
                 places.append((start, end))
             elif items < 0 and (tag in _MARKS or (vr in _WRITTEN and end - start < 128)):
                 value = bytes(buffer[start:end]).strip(b"\0 ")
-                if value in self._harmless:
+                if tag in _IMAGE_TYPES:
+                    places += _defined(start, value)
+                elif value in self._harmless:
                     places.append((start, end))
                 elif tag in _MARKS:
                     for text in ours:
@@ -424,6 +429,15 @@ class _Check:
                 text = decode_text(raw, character_set, is_person_name=vr == "PN").casefold()
                 if any(word in text for word in folded):
                     raise VerificationFailed("name", "what names the patient is in a value", tag)
+
+
+def _defined(start: int, value: bytes) -> Iterator[tuple[int, int]]:
+    """Give the places of the standard's words in an image's type."""
+    at = start
+    for part in value.split(b"\\"):
+        if part.strip() in defined_terms():
+            yield at, at + len(part)
+        at += len(part) + 1
 
 
 _DIGITS: Final = frozenset(bytes((digit,)) for digit in _NUMERIC)
