@@ -33,6 +33,7 @@ from pacs.assembly.access import PasswordService, make_admission, password_verif
 from pacs.assembly.archive import archive_settings
 from pacs.assembly.audit import NetworkEntryService, make_audit_service
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
+from pacs.assembly.pseudonyms import vault_commands
 from pacs.assembly.tls import Contexts, TLSService, endpoint_for, listeners
 from pacs.assembly.transcoding import TranscodingService, transcoding_settings
 from pacs.assembly.workflow import make_workflow
@@ -415,7 +416,11 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
     async def reindex(_: dict[str, Any], progress: Progress) -> dict[str, Any]:
         return await reconcile(archive, progress)
 
-    commands: dict[str, ControlCommand] = {"reindex": reindex, "worklist": workflow.command}
+    commands: dict[str, ControlCommand] = {
+        "reindex": reindex,
+        "worklist": workflow.command,
+        **vault_commands(configuration, archive=archive, bus=bus),
+    }
     acceptor = _acceptor(
         configuration,
         dispatcher=dispatcher,

@@ -20,6 +20,9 @@ COMMANDS: Final = {
     "access": "access",
     "audit": "audit",
     "check-config": "check_config",
+    "deidentify": "deidentify",
+    "forget": "forget",
+    "reidentify": "reidentify",
     "reindex": "reindex",
     "token": "token",
     "user": "user",
@@ -29,12 +32,9 @@ COMMANDS: Final = {
 
 NOT_AVAILABLE: Final = (
     "import",
-    "deidentify",
     "verify",
     "backup",
     "restore",
-    "forget",
-    "reidentify",
     "conformance",
 )
 

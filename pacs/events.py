@@ -167,6 +167,23 @@ class DeidentificationRefused(Event):
     peer_address: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PseudonymResolved(Event):
+    """
+    The vault was asked for the person behind a pseudonym, or made to forget it; within the server only.
+
+    Attributes:
+        action: reidentify or forget.
+        found: the vault knew the pseudonym.
+        user: who asked.
+    """
+
+    action: str
+    pseudonym: str
+    found: bool
+    user: str
+
+
 @dataclass(frozen=True, slots=True)
 class StudyInstances:
     """

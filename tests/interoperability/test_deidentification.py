@@ -4,7 +4,10 @@ De-identification on the way in: the real server, and what is on its disk afterw
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,8 @@ from typing import Any
 import pydicom
 import pytest
 
-from tests.audit import records
+from pacs.dataset.part10 import encode_file_meta
+from tests.audit import records, wait_for_record
 from tests.conftest import MakeServer
 from tests.deidentification import encode, minimal
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
@@ -183,3 +187,59 @@ def test_a_study_in_two_halves_is_one_study(make_server: MakeServer) -> None:
     assert referenced == one.SOPInstanceUID
     days = [date(int(text[:4]), int(text[4:6]), int(text[6:])) for text in (other.StudyDate, other.AcquisitionDate)]
     assert (days[1] - days[0]).days == (date(2024, 2, 29) - date(2023, 3, 1)).days
+
+
+def pacsctl(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run pacsctl on a server's configuration."""
+    tool = Path(sys.executable).with_name("pacsctl")
+    return subprocess.run(
+        [str(tool), *arguments, "-c", str(server.config)],
+        cwd=server.directory, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_a_pseudonym_leads_back_until_it_is_forgotten(make_server: MakeServer) -> None:
+    server = make_server(anonymizing())
+    data = ct_data_set("1.3.9.77.1", study="1.3.9.77.100", **PATIENT)
+    assert store(server, data, "1.3.9.77.1").status == 0
+    kept = pydicom.dcmread(server.objects()[0])
+    found = pacsctl(server, "reidentify", kept.PatientID)
+    assert found.stdout.split() == ["KENNUNG-4711"]
+    wait_for_record(server, f"reidentify {kept.PatientID}: done")
+    forgotten = pacsctl(server, "forget", "--patient-id", "KENNUNG-4711")
+    assert forgotten.returncode == 0, forgotten.stderr
+    assert kept.PatientID in forgotten.stdout
+    assert kept.StudyInstanceUID in forgotten.stdout
+    wait_for_record(server, f"forget {kept.PatientID}: done")
+    lost = pacsctl(server, "reidentify", kept.PatientID)
+    assert lost.returncode == 1
+    assert "does not know" in lost.stderr
+    assert not any("KENNUNG" in record["message"] for record in records(server))
+
+
+def test_a_folder_is_de_identified_and_a_second_run_goes_on(make_server: MakeServer, tmp_path: Path) -> None:
+    server = make_server(anonymizing())
+    source, target = tmp_path / "from", tmp_path / "to"
+    (source / "Mustermann").mkdir(parents=True)
+    for number in range(5):
+        meta = encode_file_meta(
+            sop_class_uid=CT_IMAGE_STORAGE, sop_instance_uid=f"1.3.9.77.{number}", transfer_syntax_uid=EXPLICIT,
+            source_ae_title="CT", implementation_class_uid="2.25.1", implementation_version_name="T",
+        )  # fmt: skip
+        (source / "Mustermann" / f"{number}.dcm").write_bytes(meta + ct_data_set(f"1.3.9.77.{number}", **PATIENT))
+    (source / "notes.txt").write_text("no DICOM")
+    report = tmp_path / "report.csv"
+    options = ("deidentify", str(source), str(target), "--profile", "gdpr", "--report", str(report), "--json")
+    first = pacsctl(server, *options)
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["deidentified"] == 5
+    outputs = sorted(path for path in target.rglob("*") if path.is_file())
+    assert len(outputs) == 5
+    for path in outputs:
+        assert "Mustermann" not in str(path)
+        assert b"mustermann" not in path.read_bytes().lower()
+        assert pydicom.dcmread(path).PatientIdentityRemoved == "YES"
+    outputs[0].unlink()
+    second = json.loads(pacsctl(server, *options).stdout)
+    assert (second["deidentified"], second["present"], second["skipped"]) == (1, 4, 1)
+    assert "skipped" in report.read_text()

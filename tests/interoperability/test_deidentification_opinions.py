@@ -36,6 +36,7 @@ EXPLAINED: Final = (
     "has same value as",  # the input has it too, with other UIDs
     "PresentationCreationDate",  # X in Table E.1-1, Type 1 in the IOD
     "PresentationCreationTime",
+    "Element=<Laterality>",  # Body Part Examined says PANCREAS, as the patient's name does, and is removed for it
 )
 """New errors that the table itself causes (docs/deidentification.rst)."""
 
@@ -85,7 +86,7 @@ def new_errors(sample: Sample, output: bytes, directory: Path) -> list[str]:
 def test_the_validator_finds_no_new_error_on_real_files(tmp_path: Path, profile: Profile) -> None:
     """One file of each SOP class and transfer syntax, and all that are no plain images."""
     vault = make_vault(tmp_path)
-    chosen = {}
+    chosen: dict[tuple[str, str, int], Sample] = {}
     for sample in samples():
         if len(sample.data_set) <= VALIDATED_BYTES:
             chosen.setdefault(
@@ -97,11 +98,14 @@ def test_the_validator_finds_no_new_error_on_real_files(tmp_path: Path, profile:
         for sample in chosen.values()
     ]
     assert len(outputs) > 50
+
+    def look(number: int) -> tuple[str, list[str]]:
+        sample, output = outputs[number]
+        return sample.path.name, new_errors(sample, output, tmp_path / str(number))
+
     with ThreadPoolExecutor(4) as pool:
-        results = pool.map(
-            lambda job: (job[1][0].path.name, new_errors(*job[1], tmp_path / str(job[0]))), enumerate(outputs)
-        )
-        assert not {name: errors for name, errors in results if errors}
+        results = list(pool.map(look, range(len(outputs))))
+    assert not {name: errors for name, errors in results if errors}
 
 
 def test_pydicom_reads_every_real_file_as_it_was_but_for_what_was_changed(tmp_path: Path) -> None:

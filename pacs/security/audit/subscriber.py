@@ -22,6 +22,7 @@ from pacs.events import (
     InstancesAccessed,
     IntegrityAlarm,
     MPPSChanged,
+    PseudonymResolved,
     QueryExecuted,
     RetrieveCompleted,
     RetrieveStarted,
@@ -60,6 +61,7 @@ class AuditSubscriber:
         bus.subscribe(AccessDenied, self._denied)
         bus.subscribe(IntegrityAlarm, self._alarmed)
         bus.subscribe(DeidentificationRefused, self._not_deidentified)
+        bus.subscribe(PseudonymResolved, self._resolved)
         bus.subscribe(QueryExecuted, self._queried)
         bus.subscribe(RetrieveStarted, self._retrieve_started)
         bus.subscribe(RetrieveCompleted, self._retrieve_completed)
@@ -116,6 +118,14 @@ class AuditSubscriber:
             user=event.calling_ae,
             peer_address=event.peer_address,
             outcome=Outcome.SERIOUS_FAILURE,
+        )
+
+    def _resolved(self, event: PseudonymResolved) -> None:
+        self._audit.security_alert(
+            AlertKind.RESTRICTED_FUNCTION,
+            f"{event.action} {event.pseudonym}: {'done' if event.found else 'the vault does not know it'}",
+            user=event.user,
+            outcome=Outcome.SUCCESS if event.found else Outcome.MINOR_FAILURE,
         )
 
     def _queried(self, event: QueryExecuted) -> None:

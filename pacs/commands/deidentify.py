@@ -1,0 +1,161 @@
+"""
+`pacsctl deidentify`: the files of a folder, de-identified into another, on all cores.
+
+What is there already is left alone, so a run that was interrupted goes on where it was. The report says what became of
+each file; it holds the original paths, so it belongs to the originals, not to what is given away.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.progress import Progress
+
+from pacs.assembly.deidentification import engine_settings
+from pacs.command import Call
+from pacs.dataset.errors import DataSetError
+from pacs.dataset.part10 import read_file_meta
+from pacs.deidentification.engine import Engine
+from pacs.deidentification.errors import DeidentificationError, VaultError
+from pacs.deidentification.regions import RegionRulesError
+from pacs.deidentification.settings import EngineSettings
+from pacs.deidentification.tables import Profile
+
+REPORT_COLUMNS: Final = ("source", "destination", "outcome", "rule", "tag", "reason")
+RECENT_JOBS: Final = 64  # of each process, handed out at once
+
+_engine: Engine | None = None
+
+
+def _start_process(settings: EngineSettings) -> None:
+    global _engine
+    from pacs.deidentification.decoding import decode
+
+    os.umask(0o077)
+    _engine = Engine(settings, decode=decode)
+
+
+def destination_of(source: Path, root: Path, target: Path) -> Path:
+    """Give a name that says nothing: of folders and files nothing of the original name is left."""
+    relative = source.relative_to(root)
+    parts = [hashlib.sha256(os.fsencode(part)).hexdigest()[:12] for part in relative.parts]
+    return target.joinpath(*parts).with_suffix(".dcm")
+
+
+def deidentify_file(source: Path, destination: Path) -> tuple[str, str, str, str]:
+    """De-identify one file; give outcome, rule, tag and reason."""
+    assert _engine is not None
+    if destination.exists():
+        return "present", "", "", ""
+    try:
+        with source.open("rb") as file:
+            meta = read_file_meta(file)
+            length = os.fstat(file.fileno()).st_size - meta.data_set_offset
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            output = os.open(destination.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                _engine.deidentify(file.fileno(), meta.data_set_offset, length, meta.transfer_syntax_uid, output)
+                # with a descriptor, which an absolute path does not need, Python calls linkat and not link
+                os.link(f"/proc/self/fd/{output}", destination, src_dir_fd=output, follow_symlinks=True)
+            finally:
+                os.close(output)
+    except DeidentificationError as error:
+        tag = "" if error.tag is None else f"({error.tag >> 16:04X},{error.tag & 0xFFFF:04X})"
+        return "refused", error.rule, tag, error.reason
+    except DataSetError:
+        return "skipped", "no_dicom", "", "no DICOM file"
+    except FileExistsError:
+        return "present", "", "", ""
+    except OSError as error:
+        return "failed", "file", "", error.strerror or "can't be read or written"
+    return "deidentified", "", "", ""
+
+
+def _work(jobs: list[tuple[Path, Path]]) -> list[tuple[str, str, str, str]]:
+    return [deidentify_file(source, destination) for source, destination in jobs]
+
+
+def _files(source: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(source):
+        for name in sorted(names):
+            yield Path(folder, name)
+
+
+@click.command("deidentify")
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("destination", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--profile", type=click.Choice([profile.value for profile in Profile]), help="Instead of the configured.")
+@click.option(
+    "--report", type=click.Path(dir_okay=False, path_type=Path), help="CSV; default SOURCE's name + .csv here."
+)
+@click.option("--processes", type=click.IntRange(1, 1024), help="Default: one for each core.")
+def command(
+    config: Path | None,
+    wants_json: bool,
+    source: Path,
+    destination: Path,
+    profile: str | None,
+    report: Path | None,
+    processes: int | None,
+) -> None:
+    """De-identify the files below SOURCE into DESTINATION."""
+    call = Call(config, wants_json)
+    source, destination = source.resolve(), destination.resolve()
+    if destination == source or source in destination.parents or destination in source.parents:
+        call.fail("deidentify: SOURCE and DESTINATION must not lie in one another")
+    configuration = call.configuration()
+    try:
+        settings = engine_settings(configuration, profile=profile)
+        settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Engine(settings, decode=_never).close()  # the vault is made here, once, and its faults are told
+    except (VaultError, RegionRulesError, OSError) as error:
+        call.fail(f"deidentify: {error}")
+    report = report or Path(f"{source.name}.csv")
+    counts = _run(settings, list(_files(source)), source, destination, report, processes, wants_json)
+    text = ", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.items())) or "no files"
+    call.tell(f"{text}; report: {report}", **counts, report=str(report))
+    if counts.get("failed") or counts.get("refused"):
+        raise SystemExit(1)
+
+
+def _never(*_: Any) -> Any:
+    raise AssertionError("nothing is decoded here")
+
+
+def _run(
+    settings: EngineSettings,
+    files: list[Path],
+    source: Path,
+    destination: Path,
+    report: Path,
+    processes: int | None,
+    wants_json: bool,
+) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    jobs = [(path, destination_of(path, source, destination)) for path in files]
+    groups = [jobs[start : start + RECENT_JOBS] for start in range(0, len(jobs), RECENT_JOBS)]
+    settings = replace(settings, directory=settings.directory.absolute())
+    descriptor = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with (
+        os.fdopen(descriptor, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        Progress(disable=wants_json) as bar,
+        ProcessPoolExecutor(processes, initializer=_start_process, initargs=(settings,)) as pool,
+    ):
+        rows = csv.writer(file)
+        rows.writerow(REPORT_COLUMNS)
+        task = bar.add_task("files", total=len(jobs))
+        for group, results in zip(groups, pool.map(_work, groups), strict=True):
+            for (path, target), (outcome, rule, tag, reason) in zip(group, results, strict=True):
+                counts[outcome] = counts.get(outcome, 0) + 1
+                is_there = outcome in ("deidentified", "present")
+                rows.writerow((path, target if is_there else "", outcome, rule, tag, reason))
+            bar.advance(task, len(group))
+    return counts
