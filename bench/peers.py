@@ -119,7 +119,7 @@ class ProductionPACS(Peer):
         config.write_text(
             f"server: {{ae_title: {AE_TITLE}, port: {self.port}, remote_nodes: {nodes}}}\n"
             f"storage: {{root_path: {self.directory}/data, database: {{path: {self.directory}/data/index.db}}}}\n"
-            "rest_api: {enabled: false}\n"
+            "rest_api: {port: 0}\n"
             "security: {access_control: {grants: [{role: technologist, ae_titles: [BENCH]}]}}\n"
         )
         twistd = Path(sys.executable).with_name("twistd")

@@ -6,6 +6,7 @@ Only this module knows everyone. Nothing else reads the configuration.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import resource
@@ -69,6 +70,7 @@ SWITCH_INTERVAL_S: Final = 0.0005  # the reactor and the commit thread share the
 GARBAGE_THRESHOLDS: Final = (5_000, 20, 20)
 LISTEN_BACKLOG: Final = 256
 FILES_OF_OUR_OWN: Final = 300  # half-open connections, the index, objects in threads
+M_ARENA_MAX: Final = -8  # glibc, malloc.h
 DROP_AFTER_S: Final = 2.0  # after the aborts, for peers that do not even take those
 
 
@@ -253,9 +255,18 @@ def _settle(_: object) -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
+def _share_one_heap() -> None:
+    """Have all threads allocate from one heap: the interpreter lets one run at a time, and several cost 3 MB."""
+    try:
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    except (OSError, AttributeError):
+        return  # another C library
+
+
 def _harden(max_associations: int) -> None:
     """Keep what is written to ourselves, leave no patient data in core dumps, allow as many files as are needed."""
     os.umask(0o077)
+    _share_one_heap()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY or soft < hard:
