@@ -34,6 +34,7 @@ from pacs.assembly.access import PasswordService, make_admission, password_verif
 from pacs.assembly.archive import archive_settings
 from pacs.assembly.audit import NetworkEntryService, make_audit_service
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
+from pacs.assembly.health import HealthService
 from pacs.assembly.pseudonyms import vault_commands
 from pacs.assembly.tls import Contexts, TLSService, endpoint_for, listeners
 from pacs.assembly.transcoding import TranscodingService, transcoding_settings
@@ -468,6 +469,12 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         TranscodingService(transcoder),
         DeidentificationService(deidentifier, health=health),
         ControlServer(root_path=root_path, commands=commands, reactor=reactor),
+        HealthService(
+            archive=archive,
+            register=health,
+            interval_s=configuration.monitoring.health_check_interval_seconds,
+            clock=reactor,
+        ),
         WatchdogService(LatenessWatchdog(clock=reactor, metrics=metrics, health=health)),
         PasswordService(verifier),
         tls,

@@ -89,8 +89,8 @@ class Archive:
         self._metrics = metrics
         self._gate = threading.Lock()
         self.store = FileStore(settings.root_path, index_directory=settings.index_path.parent)
-        self._storage_health = ComponentHealth(health, "storage")
-        self._database_health = ComponentHealth(health, "database")
+        self.storage_health = ComponentHealth(health, "storage")
+        self.database_health = ComponentHealth(health, "database")
         self._space = SpaceGuard(
             directories=(settings.root_path, settings.index_path.parent),
             min_free_bytes=settings.min_free_bytes,
@@ -98,7 +98,7 @@ class Archive:
             interval_s=settings.look_interval_s,
             clock=reactor,
             metrics=metrics,
-            health=self._storage_health,
+            health=self.storage_health,
         )
         self._journal = Journal(settings.root_path / JOURNAL, barrier=self.store.barrier)
         self._pool = ThreadPool(0, OBJECT_THREADS, name="objects")
@@ -106,6 +106,7 @@ class Archive:
         self._reading = ReadingThreads(reactor=reactor)
         self._readers = IndexReaders(path=settings.index_path, gate=self._gate, reactor=reactor)
         self._commit: CommitThread | None = None
+        metrics.queue_depth.labels(queue="commit").set_function(lambda: self.waiting)
         self._derive: DeriveThread | None = None
         self._sweep: Sweep | None = None
         self._integrity: IntegrityThread | None = None
@@ -144,10 +145,10 @@ class Archive:
         self._commit.start()
         self._derive.start()
         await self._readers.run(self._take_up_in_thread)
-        self._database_health.report("open", Health.HEALTHY)
+        self.database_health.report("open", Health.HEALTHY)
         self._space.start()
         if was_clean:
-            self._storage_health.report("sweep", Health.HEALTHY)
+            self.storage_health.report("sweep", Health.HEALTHY)
         else:
             self._start_sweep()
         self._start_integrity()
@@ -214,13 +215,13 @@ class Archive:
         self._derive.add([Derivable(*row) for row in rows])
 
     def _start_sweep(self) -> None:
-        self._storage_health.report("sweep", Health.RECOVERING, "looking for files that the index does not know")
+        self.storage_health.report("sweep", Health.RECOVERING, "looking for files that the index does not know")
         self._sweep = Sweep(
             settings=self.settings,
             store=self.store,
             take_in=lambda candidate: self._reactor.callFromThread(self._take_in_swept, candidate),
             ended=lambda: self._reactor.callFromThread(
-                self._storage_health.report, "sweep", Health.HEALTHY, "every file is known"
+                self.storage_health.report, "sweep", Health.HEALTHY, "every file is known"
             ),
         )
         self._sweep.start()
@@ -233,8 +234,8 @@ class Archive:
             scrub_interval_s=self.settings.scrub_interval_s,
             reporter=Reporter(
                 write=self._write_aside,
-                database=lambda *report: call(self._database_health.report, *report),
-                storage=lambda *report: call(self._storage_health.report, *report),
+                database=lambda *report: call(self.database_health.report, *report),
+                storage=lambda *report: call(self.storage_health.report, *report),
                 alarm=lambda description, subject: self._bus.publish(
                     IntegrityAlarm(description=description, subject=subject)
                 ),
@@ -329,6 +330,11 @@ class Archive:
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function with a snapshot of the index, in a thread."""
         return await self._readers.run(function)
+
+    @property
+    def waiting(self) -> int:
+        """How many objects wait to be committed."""
+        return self._commit.waiting if self._commit is not None else 0
 
     async def count(self) -> Mapping[str, int]:
         """Count what is kept, and set the gauges to it."""

@@ -59,6 +59,7 @@ class Metrics:
         self.storage_free_bytes = Gauge(
             "pacs_storage_free_bytes", "Free space where objects are kept.", registry=registry
         )
+        self.queue_depth = Gauge("pacs_queue_depth", "How much waits in a queue.", ["queue"], registry=registry)
         self.component_health = Gauge(
             "pacs_component_health", "1 healthy, 0.5 degraded, 0 unhealthy.", ["component"], registry=registry
         )

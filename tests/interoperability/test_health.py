@@ -1,0 +1,110 @@
+"""
+Health: each fault changes status and probes within an interval, and they recover by themselves.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+
+from tests.conftest import MakeServer
+from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
+from tests.http import HTTP, fetch, metrics
+from tests.server import Server, merged
+
+QUICK = merged(HTTP, {"monitoring": {"health_check_interval_seconds": 0.5}})
+DEADLINE_S = 30.0
+
+
+def wait_for(server: Server, component: str, health: str) -> dict[str, object]:
+    """Wait until a component is so; give the status."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while True:
+        status: dict[str, object] = fetch(server, "/api/v1/system/status", token=None).json
+        components = status["components"]
+        assert isinstance(components, dict)
+        if components.get(component) == health:
+            return status
+        assert time.monotonic() < deadline_s, status
+        time.sleep(0.1)
+
+
+def probes(server: Server) -> tuple[int, int, int]:
+    """Give the statuses of the probes."""
+    live, ready, status = (
+        fetch(server, path, token=None).status for path in ("/livez", "/readyz", "/api/v1/system/status")
+    )
+    return live, ready, status
+
+
+def test_a_healthy_server_says_so(make_server: MakeServer) -> None:
+    server = make_server(QUICK)
+    for component in ("database", "storage", "queues", "audit", "event_loop"):
+        wait_for(server, component, "healthy")
+    assert probes(server) == (200, 200, 200)
+    assert fetch(server, "/api/v1/health", token=None).json["status"] in ("healthy", "degraded")
+
+
+def _lock(server: Server) -> Callable[[], None]:
+    connection = sqlite3.connect(server.root / "index.db", isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    return connection.close
+
+
+def _replace(server: Server) -> Callable[[], None]:
+    path = server.root / "index.db"
+    aside = path.with_name("index.aside")
+    path.rename(aside)
+    path.write_bytes(aside.read_bytes())
+
+    def heal() -> None:
+        path.unlink()
+        aside.rename(path)
+
+    return heal
+
+
+@pytest.mark.parametrize("harm", [_lock, _replace], ids=["locked by another process", "its file replaced"])
+def test_a_database_that_is_harmed_is_unhealthy_until_it_is_well_again(
+    make_server: MakeServer, harm: Callable[[Server], Callable[[], None]]
+) -> None:
+    server = make_server(QUICK)
+    wait_for(server, "database", "healthy")
+    heal = harm(server)
+    try:
+        status = wait_for(server, "database", "unhealthy")
+        assert status["status"] == "unhealthy"
+        assert probes(server) == (200, 503, 503)
+        assert metrics(server)["pacs_component_health", (("component", "database"),)] == 0.0
+    finally:
+        heal()
+    wait_for(server, "database", "healthy")
+    assert probes(server) == (200, 200, 200)
+    server.wait_for_log("database is unhealthy:")
+    server.wait_for_log("database is healthy:")
+    with Client(server.port, (CT_IMAGE_STORAGE, EXPLICIT)) as client:
+        assert client.store(ct_data_set("1.2.3.4.5"), "1.2.3.4.5").status == 0
+    with closing(sqlite3.connect(server.root / "index.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM instances").fetchone() == (1,)
+
+
+def test_a_disk_with_little_room_is_degraded_and_serves(make_server: MakeServer) -> None:
+    server = make_server(merged(QUICK, {"storage": {"min_free_bytes": 1 << 50}}))
+    status = wait_for(server, "storage", "degraded")
+    assert status["status"] == "degraded"
+    assert probes(server) == (200, 200, 200)
+
+
+def test_a_directory_that_cannot_be_written_is_unhealthy(make_server: MakeServer) -> None:
+    server = make_server(QUICK)
+    wait_for(server, "storage", "healthy")
+    probe = server.root / "health.probe"
+    probe.unlink()
+    probe.mkdir()  # even root can't write there
+    wait_for(server, "storage", "unhealthy")
+    probe.rmdir()
+    wait_for(server, "storage", "healthy")
