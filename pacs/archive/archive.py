@@ -24,6 +24,7 @@ from pacs.archive.commit import CommitThread, Job
 from pacs.archive.deidentified import DeidentifiedIncoming
 from pacs.archive.derive import Derivable, Derived, DeriveThread
 from pacs.archive.errors import ArchiveClosed, ObjectGone, StorageFailed
+from pacs.archive.feed import note_events
 from pacs.archive.headers import HeaderReader
 from pacs.archive.incoming import Incoming
 from pacs.archive.index.database import connect_writer, migrate
@@ -44,7 +45,7 @@ from pacs.archive.settings import ArchiveSettings
 from pacs.archive.space import SpaceGuard
 from pacs.dataset.file import DataSetFile
 from pacs.deidentification.deidentifier import Deidentifier
-from pacs.events import DeidentificationRefused, EventBus, ImageReceived, IntegrityAlarm
+from pacs.events import DeidentificationRefused, Event, EventBus, ImageReceived, IntegrityAlarm
 from pacs.monitoring.health import ComponentHealth, Health, HealthRegister
 from pacs.monitoring.metrics import Metrics
 from pacs.security.access import Principal
@@ -434,11 +435,16 @@ class Archive:
             raise ArchiveClosed("the archive is not open")
         return self._commit.run(job)
 
-    async def change(self, function: Callable[[IndexWriter], T]) -> T:
+    async def change(
+        self, function: Callable[[IndexWriter], T], *, events: Callable[[T], Sequence[Event]] | None = None
+    ) -> T:
         """
         Change the index by a function, in the commit thread, all of it or nothing.
 
         It may raise: then nothing is changed, and whoever waits gets what it raised.
+
+        Args:
+            events: gives what is noted in the change feed, in the same transaction; called in the commit thread.
 
         Returns:
             what the function gave, when its changes would survive a power cut.
@@ -452,11 +458,15 @@ class Archive:
         errors: list[Exception] = []
 
         def job(writer: IndexWriter) -> None:
+            first_change_id = writer.next_change_id
             writer.execute("SAVEPOINT change")
             try:
                 results.append(function(writer))
+                if events is not None and self.settings.keeps_changes:
+                    note_events(writer, events(results[0]))
             except Exception as error:  # noqa: BLE001 - it is raised where the change was asked for
                 errors.append(error)
+                writer.drop_changes(first_change_id)
                 writer.execute("ROLLBACK TO change")
             writer.execute("RELEASE change")
 

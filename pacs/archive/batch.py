@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from pacs.archive.attributes import ATTRIBUTES_OF, IndexValues, Level, index_values
 from pacs.archive.candidate import Candidate, add_candidate, candidate_of_file
 from pacs.archive.errors import ArchiveError, DataSetMismatch, DuplicateInstance, IdentityConflict, disk_failure
+from pacs.archive.feed import IMAGE_RECEIVED, note_received
 from pacs.archive.index.writer import Existing, IndexWriter
 from pacs.archive.interfaces import DuplicatePolicy, Outcome, Stored
 from pacs.archive.objects.files import FileStore, same_content
@@ -47,6 +48,20 @@ class CommittedObject:
     outcome: Outcome
     replaced: Existing | None = None
 
+    def fields(self) -> tuple[tuple[str, str | int | bool], ...]:
+        """Give the fields of its event, image_received, in their order."""
+        candidate, values = self.candidate, self.values
+        return (
+            ("sop_instance_uid", candidate.header.sop_instance_uid),
+            ("sop_class_uid", candidate.header.sop_class_uid),
+            ("patient_id", values.patient[_PATIENT_ID]),
+            ("study_instance_uid", values.study[_STUDY_UID]),
+            ("series_instance_uid", values.series[_SERIES_UID]),
+            ("calling_ae", candidate.source_ae_title),
+            ("size_bytes", candidate.size_bytes),
+            ("anonymized", candidate.is_anonymized),
+        )
+
 
 class Batch:
     """
@@ -71,6 +86,7 @@ class Batch:
         self._store = store
         self._writer = writer
         self.stored: list[CommittedObject] = []
+        self._first_change_id = writer.next_change_id
         self.postponed: list[Candidate] = []
         self.answers: list[tuple[Deferred[Any], object]] = []
 
@@ -87,8 +103,13 @@ class Batch:
             for item in self.stored
         ]
 
-    def place_all(self, candidates: list[Candidate]) -> None:
-        """Place each candidate; one that fails harms no other."""
+    def place_all(self, candidates: list[Candidate], *, is_restoring: bool = False) -> None:
+        """
+        Place each candidate; one that fails harms no other.
+
+        Args:
+            is_restoring: a crash took the rows of these objects and, with them, what the change feed said of them.
+        """
         existing = self._writer.existing([c.header.sop_instance_uid for c in candidates])
         in_batch: set[str] = set()
         for candidate in candidates:
@@ -107,6 +128,9 @@ class Batch:
                 self.answers.append((candidate.answer, self._disk_failure(error)))
             else:
                 self.answers.append((candidate.answer, result))
+        if self._settings.keeps_changes and self.stored:
+            received = [item.fields() for item in self.stored if is_restoring or not item.candidate.is_rebuilt]
+            note_received(self._writer, received)
 
     def _disk_failure(self, error: OSError) -> ArchiveError:
         self.log.error("an object could not be written: {error}", error=error.strerror or str(error))
@@ -230,6 +254,7 @@ class Batch:
                         writer.remove(known)
                 if item.replaced is not None:
                     self._restore(item.replaced)
+            writer.execute("DELETE FROM changes WHERE id >= ? AND kind = ?", (self._first_change_id, IMAGE_RECEIVED))
             writer.commit()
         self.remove_files()
 

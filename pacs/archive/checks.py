@@ -14,7 +14,7 @@ from typing import Final
 
 from pacs.archive.archive import Archive
 from pacs.archive.commit import WAITING_OBJECTS
-from pacs.archive.errors import ArchiveError
+from pacs.archive.errors import ArchiveError, StorageFull
 from pacs.monitoring.checks import Check, Finding
 from pacs.monitoring.health import ComponentHealth, Health
 
@@ -48,7 +48,10 @@ class ArchiveChecks:
         if inode != self._index_inode:
             return Health.UNHEALTHY, "the index's file was replaced; put it back, or start the server again"
         now = str(int(time.time()))
-        await self._archive.change(lambda writer: writer.set_state("health_check", now))
+        try:
+            await self._archive.change(lambda writer: writer.set_state("health_check", now))
+        except StorageFull as error:
+            return Health.DEGRADED, error.comment
         return Health.HEALTHY, "it is read and written"
 
     def _read_in_thread(self, connection: sqlite3.Connection) -> tuple[int, int]:

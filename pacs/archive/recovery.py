@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from pacs.archive.batch import Batch
 from pacs.archive.candidate import Candidate, candidate_of_file
+from pacs.archive.index.changes import forget_received
 from pacs.archive.index.database import connect_reader
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.objects.files import FileStore
@@ -59,6 +60,7 @@ def check_tail(store: FileStore, writer: IndexWriter) -> int:
                 "instance {sop_instance_uid} was not acknowledged before the server ended; its row is removed",
                 sop_instance_uid=known.sop_instance_uid,
             )
+            forget_received(writer.execute, known.sop_instance_uid)
     writer.commit()
     return len(uids)
 
@@ -93,7 +95,7 @@ def replay_journal(settings: ArchiveSettings, store: FileStore, journal: Journal
             log.error("an object of the journal can't be read: {reason}", reason=str(error))
             continue
         candidate.received_at = entry.received_at
-        batch.place_all([candidate])
+        batch.place_all([candidate], is_restoring=True)
         writer.flush()
         restored += 1
     writer.commit()

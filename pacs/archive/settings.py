@@ -25,6 +25,7 @@ class ArchiveSettings:
         scrub_interval_s: within which each object is read against its SHA-256; 0: never.
         object_bytes: the longest object.
         default_character_set: of objects without Specific Character Set.
+        keeps_changes: whether there is anybody who could read the change feed.
         implementation_class_uid, implementation_version_name: written into each file's head (PS3.10 7.1).
     """
 
@@ -40,4 +41,5 @@ class ArchiveSettings:
     scrub_interval_s: float = 30 * 86400.0
     object_bytes: int = 4 << 30
     default_character_set: str | None = None
+    keeps_changes: bool = True
     scan_limits: ScanLimits = field(default_factory=ScanLimits)

@@ -33,6 +33,7 @@ def archive_settings(configuration: Configuration) -> ArchiveSettings:
         scrub_interval_s=storage.scrub_days * SECONDS_OF_A_DAY,
         object_bytes=limits.object_bytes,
         default_character_set=configuration.server.default_character_set,
+        keeps_changes=configuration.rest_api.enabled,
         scan_limits=ScanLimits(
             sequence_depth=limits.sequence_depth,
             sequence_items=limits.sequence_items,

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from pacs.archive.archive import Archive
 from pacs.archive.errors import ArchiveBusy, ArchiveClosed, ArchiveError, ObjectGone, StorageFailed, StorageFull
+from pacs.archive.feed import SECONDS_OF_A_DAY, ChangeFeed
 from pacs.assembly.access import access_policy
 from pacs.config import Configuration
 from pacs.control.server import ControlCommand, Progress
@@ -37,6 +38,7 @@ from pacs.security.throttle import FailureThrottle
 from pacs.security.tokens import check_name, parse_expiry
 from pacs.web.api.archive import ArchiveRoutes
 from pacs.web.api.audit import AuditRoutes
+from pacs.web.api.events import EventRoutes
 from pacs.web.api.network import NetworkRoutes
 from pacs.web.api.system import SystemRoutes
 from pacs.web.api.tokens import TokenRoutes
@@ -111,7 +113,18 @@ class WebService(Service):
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, *, site: WebSite, tokens: TokenRegistry, configuration: Configuration, reactor: Any) -> None:
+    def __init__(
+        self,
+        *,
+        site: WebSite,
+        tokens: TokenRegistry,
+        feed: ChangeFeed,
+        end_streams: Callable[[], None],
+        configuration: Configuration,
+        reactor: Any,
+    ) -> None:
+        self._feed = feed
+        self._end_streams = end_streams
         self._site = site
         self._tokens = tokens
         self._rest = configuration.rest_api
@@ -124,6 +137,7 @@ class WebService(Service):
 
     async def _start(self) -> None:
         await self._tokens.start()
+        self._feed.start()
         rest = self._rest
         try:
             listening = self._reactor.listenTCP(rest.port, self._site, backlog=BACKLOG, interface=rest.interface)
@@ -139,10 +153,12 @@ class WebService(Service):
         return Deferred.fromCoroutine(self._drain())
 
     async def _drain(self) -> None:
+        self._feed.stop()
         listening, self._listening = self._listening, None
         if listening is None:
             return
         await maybeDeferred(listening.stopListening)
+        self._end_streams()
         timer = self._reactor.callLater(self._site.settings.grace_s, self._site.abort_all)
         await self._site.drain()
         if timer.active():
@@ -167,7 +183,14 @@ def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any
     """Build the HTTP side."""
     settings = web_settings(configuration)
     tokens = TokenRegistry(archive=parts.archive, root_path=settings.root_path, now_s=time.time)
-    routes = _routes(configuration, parts, tokens, settings, reactor=reactor)
+    feed = ChangeFeed(
+        run=parts.archive.run,
+        change=parts.archive.change,
+        retention_s=configuration.events.retention_days * SECONDS_OF_A_DAY,
+        clock=reactor,
+    )
+    events = EventRoutes(feed=feed, bus=parts.bus, clock=reactor)
+    routes = (*_routes(configuration, parts, tokens, settings, reactor=reactor), *events.routes())
     root = WebRoot(
         settings=settings,
         routes=(*routes, openapi_route(routes)),
@@ -185,7 +208,14 @@ def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any
         closed=parts.closed,
     )
     site = WebSite(root=root, settings=settings, metrics=parts.metrics, clock=reactor)
-    service = WebService(site=site, tokens=tokens, configuration=configuration, reactor=reactor)
+    service = WebService(
+        site=site,
+        tokens=tokens,
+        feed=feed,
+        end_streams=events.close_all,
+        configuration=configuration,
+        reactor=reactor,
+    )
     return Web(service, token_commands(tokens))
 
 

@@ -17,7 +17,7 @@ NOT_AVAILABLE: Final = (
     "rest_api.tls",
     "rest_api.max_request_bytes",
     "rest_api.authentication.oidc",
-    "events",
+    "events.webhooks",
 )
 """Keys, and whole sections, that a later version brings."""
 

@@ -78,7 +78,10 @@ class HealthChecks:
                 if not running.called:
                     self._running[number] = running
                 running.addErrback(lambda _: None)  # canceled by `stop`
-                running.addBoth(lambda _, number=number: self._running.pop(number, None))
+                running.addCallback(self._forget, number)
+
+    def _forget(self, _: None, number: int) -> None:
+        self._running.pop(number, None)
 
     async def _run(self, check: Check) -> None:
         overdue = self._clock.callLater(

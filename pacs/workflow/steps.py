@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from pacs.archive.archive import Archive
 from pacs.archive.index.writer import IndexWriter
 from pacs.dataset.values import Values
-from pacs.events import Event, EventBus, MPPSChanged, WorklistChanged
+from pacs.events import Event, EventBus, MPPSChanged
 from pacs.security.access import Principal
 from pacs.workflow import tags
 from pacs.workflow.errors import Duplicate, InvalidValue, NotFound
@@ -81,7 +81,9 @@ class PerformedSteps:
                 group=tag >> 16,
                 element=tag & 0xFFFF,
             )
-        change = await self._archive.change(lambda writer: _create(writer.execute, step))
+        change = await self._archive.change(
+            lambda writer: _create(writer.execute, step), events=lambda change: _events(change, "created", who)
+        )
         if not change.number_of_items:
             self.log.info(
                 "{calling_ae_title} makes step {sop_instance_uid} that no worklist item knows; it is kept",
@@ -103,7 +105,7 @@ class PerformedSteps:
         def in_transaction(writer: IndexWriter) -> Change:
             return _change(writer.execute, changed_step(_get(writer.execute, sop_instance_uid), changes))
 
-        change = await self._archive.change(in_transaction)
+        change = await self._archive.change(in_transaction, events=lambda change: _events(change, "changed", who))
         self._publish(change, "changed", who)
         return change.step
 
@@ -141,26 +143,24 @@ class PerformedSteps:
         return await self._archive.run(read)
 
     def _publish(self, change: Change, action: str, who: Principal) -> None:
-        events: list[Event] = []
-        step = change.step
-        if self._bus.has_subscribers(MPPSChanged):
-            events.append(
-                MPPSChanged(
-                    sop_instance_uid=step.sop_instance_uid,
-                    study_instance_uid=step.study_instance_uid,
-                    status=step.status.value,
-                    action=action,
-                    calling_ae=who.name,
-                    worklist_items=change.number_of_items,
-                    instances=step.instances,
-                    patient_id=step.text(tags.PATIENT_ID),
-                    peer_address=who.peer_address,
-                )
-            )
-        if self._bus.has_subscribers(WorklistChanged):
-            events += [worklist_changed(item, "status", who) for item in change.items]
-        if events:
-            self._bus.publish_all(events)
+        self._bus.publish_all(_events(change, action, who))
+
+
+def _events(change: Change, action: str, who: Principal) -> list[Event]:
+    """Give what a change of a step means to subscribers."""
+    step = change.step
+    step_changed = MPPSChanged(
+        sop_instance_uid=step.sop_instance_uid,
+        study_instance_uid=step.study_instance_uid,
+        status=step.status.value,
+        action=action,
+        calling_ae=who.name,
+        worklist_items=change.number_of_items,
+        instances=step.instances,
+        patient_id=step.text(tags.PATIENT_ID),
+        peer_address=who.peer_address,
+    )
+    return [step_changed, *(worklist_changed(item, "status", who) for item in change.items)]
 
 
 # -- parts of a transaction

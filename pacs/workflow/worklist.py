@@ -79,7 +79,10 @@ class Worklist:
             InvalidValue, MissingValue: a field is wrong or missing; the message names it.
         """
         item = item_from_fields(fields)
-        created = await self._archive.change(lambda writer: insert_item(writer.execute, item))
+        created = await self._archive.change(
+            lambda writer: insert_item(writer.execute, item),
+            events=lambda item: [worklist_changed(item, "created", who)],
+        )
         self._changed((created,), "created", who)
         return created.as_dict()
 
@@ -97,7 +100,7 @@ class Worklist:
             update_item(writer.execute, item)
             return item
 
-        item = await self._archive.change(change)
+        item = await self._archive.change(change, events=lambda item: [worklist_changed(item, "replaced", who)])
         self._changed((item,), "replaced", who)
         return item.as_dict()
 
@@ -108,7 +111,10 @@ class Worklist:
         Raises:
             NotFound: there is none.
         """
-        item = await self._archive.change(lambda writer: delete_item(writer.execute, pk))
+        item = await self._archive.change(
+            lambda writer: delete_item(writer.execute, pk),
+            events=lambda item: [worklist_changed(item, "deleted", who)],
+        )
         self._changed((item,), "deleted", who)
 
     async def perform(self, request: Mapping[str, Any], who: Principal) -> Fields:
@@ -118,7 +124,10 @@ class Worklist:
         Raises:
             WorkflowError: it can't be done; the message says why.
         """
-        done = await self._archive.change(lambda writer: perform(writer.execute, request))
+        done = await self._archive.change(
+            lambda writer: perform(writer.execute, request),
+            events=lambda done: [worklist_changed(item, action, who) for item, action in done.changes],
+        )
         if self._bus.has_subscribers(WorklistChanged):
             self._bus.publish_all([worklist_changed(item, action, who) for item, action in done.changes])
         return done.result

@@ -27,7 +27,7 @@ from pacs.archive.attributes import ATTRIBUTES_OF, Level, Matching
 
 KEY: Final = BigInteger().with_variant(Integer, "sqlite")
 METADATA: Final = MetaData()
-SCHEMA: Final = "0004"
+SCHEMA: Final = "0005"
 """The last migration: what a new index is made as."""
 
 
@@ -199,3 +199,13 @@ STEP_LINKS: Final = Table(
     Index("step_links_by_performed_step", "performed_step_pk"),
 )
 """Which performed steps belong to a scheduled one, and the other way round."""
+
+CHANGES: Final = Table(
+    "changes",
+    METADATA,
+    Column("id", Integer, primary_key=True, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("happened_at", BigInteger, nullable=False),
+    Column("data", Text, nullable=False),
+)
+"""The change feed; ids only grow."""

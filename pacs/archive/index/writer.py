@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pacs.archive.attributes import ATTRIBUTES_OF, IndexValues, Level, Matching, name_search_key
 from pacs.archive.index.database import BUSY_TIMEOUT_S
-from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
+from pacs.archive.index.schema import CHANGES, INSTANCES, PATIENTS, SERIES, STUDIES
 from pacs.archive.index.sql import GROUP_SIZES, add_many_text, add_text, in_groups, insert_many_text, insert_text
 
 REMEMBERED: Final = 20_000
@@ -67,6 +67,7 @@ _INSTANCE_COLUMNS: Final = (
     "received_at",
     "source_ae_title",
 )
+_CHANGE_COLUMNS: Final = ("id", "kind", "happened_at", "data")
 # Many rows by one statement: the interpreter's lock is given up once for all of them, not once for each.
 _COUNTED: Final = (
     (SERIES, ("num_instances", "size_bytes")),
@@ -144,6 +145,8 @@ class IndexWriter:
         self._instance_rows: list[tuple[Any, ...]] = []
         self._counts: dict[str, dict[int, _Counts]] = {}
         self._is_synced = False
+        self._changes: list[tuple[int, str, int, str]] = []
+        self.next_change_id = int(self._execute("SELECT coalesce(max(id), 0) + 1 FROM changes").fetchone()[0])
         self._next_pk = {
             table: int(self._execute(f"SELECT coalesce(max(pk), 0) + 1 FROM {table}").fetchone()[0])
             for table in ("patients", "studies", "series", "instances")
@@ -176,6 +179,7 @@ class IndexWriter:
             self._execute("ROLLBACK")
         self._instance_rows = []
         self._counts = {}
+        self._changes = []
         self._forget()
 
     def checkpoint(self) -> None:
@@ -283,6 +287,15 @@ class IndexWriter:
             "UPDATE instances SET sha256 = ? WHERE pk = ?", [(sha256, pk) for pk, sha256, _ in rows]
         )
         self._connection.executemany(_INSERT_HEADER, [(header, pk) for pk, _, header in rows if header is not None])
+
+    def add_change(self, kind: str, happened_at: int, data: str) -> None:
+        """Note something in the change feed, in this transaction; `data` is JSON."""
+        self._changes.append((self.next_change_id, kind, happened_at, data))
+        self.next_change_id += 1
+
+    def drop_changes(self, first_id: int) -> None:
+        """Forget changes that were noted since and are not written yet."""
+        self._changes = [row for row in self._changes if row[0] < first_id]
 
     def set_state(self, name: str, value: str) -> None:
         """Keep a value of the archive's own."""
@@ -427,6 +440,9 @@ class IndexWriter:
         rows, self._instance_rows = self._instance_rows, []
         for size, parameters in in_groups(rows):
             self._execute(insert_many_text(INSTANCES, _INSTANCE_COLUMNS, size), parameters)
+        noted, self._changes = self._changes, []
+        for size, parameters in in_groups(noted):
+            self._execute(insert_many_text(CHANGES, _CHANGE_COLUMNS, size), parameters)
         counts, self._counts = self._counts, {}
         for table, columns in _COUNTED:
             changed = counts.get(table.name)
