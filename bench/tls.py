@@ -7,6 +7,7 @@ The load generator's encryption runs on the same machine, for all alike.
 
 from __future__ import annotations
 
+import os
 import ssl
 import subprocess
 import sys
@@ -68,6 +69,13 @@ def client_context() -> ssl.SSLContext:
     return context
 
 
+def processor_s(peer: Peer) -> float:
+    """Give the processor time that a peer's process has used; storescp's children are not in it until they end."""
+    assert peer.process is not None
+    fields = Path(f"/proc/{peer.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def store_per_second(peer: Peer, run: int, context: ssl.SSLContext | None) -> float:
     """Give CT objects a second, on some associations at once."""
     work: list[tuple[Client, list[bytes]]] = []
@@ -100,21 +108,25 @@ def main() -> None:
         (StoreSCPWithTLS("storescp, TLS", directory / "storescp"), client_context()),
     )
     rates: dict[str, list[float]] = {peer.name: [] for peer, _ in peers}
+    costs_ms: dict[str, list[float]] = {peer.name: [] for peer, _ in peers}
     for peer, _ in peers:
         peer.start()
     try:
         for run in range(RUNS + 1):
             for peer, context in peers:
+                before_s = processor_s(peer)
                 rate = store_per_second(peer, run, context)
                 if run:  # the first warms up
                     rates[peer.name].append(rate)
+                    costs_ms[peer.name].append((processor_s(peer) - before_s) / (ASSOCIATIONS * EACH) * 1000)
     finally:
         for peer, _ in peers:
             peer.stop()
         remove(directory)
     medians = {name: median(values) for name, values in rates.items()}
     for name, values in rates.items():
-        print(f"{name:24} {medians[name]:7.1f} CT/s  ({', '.join(f'{value:.1f}' for value in values)})")
+        each = ", ".join(f"{value:.1f}" for value in values)
+        print(f"{name:24} {medians[name]:7.1f} CT/s  ({each}), {median(costs_ms[name]):.2f} ms of processor time each")
     over_tls = medians["productionpacs, TLS"]
     for against, at_least in (("storescp, TLS", 0.5), ("productionpacs, plain", 0.6)):
         print(f"TLS / {against:24} {over_tls / medians[against]:.2f}, promised {at_least}")

@@ -24,6 +24,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pacs.net.tls_reading import Connection
 from pacs.security.handshake import HANDSHAKE_RECORD, NAME_MISMATCH, explain, what_speaks
 from pacs.security.tls import HasCertificateError, certificate_names
 
@@ -164,7 +165,7 @@ class ServerConnections:
 
     def serverConnectionForTLS(self, tlsProtocol: interfaces.IProtocol) -> SSL.Connection:
         """Give a connection that knows its protocol."""
-        connection = SSL.Connection(self.context, None)
+        connection = Connection(self.context, None)
         connection.set_app_data(tlsProtocol)
         return connection
 
