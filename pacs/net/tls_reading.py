@@ -12,19 +12,28 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Final
 
-from cryptography.hazmat.bindings._rust import _openssl
 from OpenSSL import SSL
+
+try:
+    from cryptography.hazmat.bindings._rust import _openssl as _bindings
+except ImportError:  # they are private: without them records are read one by one
+    _openssl: Any = None
+else:
+    _openssl = _bindings
 
 PIECE_BYTES: Final = 256 << 10
 RECORD_BYTES: Final = 16 << 10
 
-_LIBRARY: Final[Any] = _openssl.lib
-_CFFI: Final[Any] = _openssl.ffi
+_LIBRARY: Final[Any] = getattr(_openssl, "lib", None)
+_CFFI: Final[Any] = getattr(_openssl, "ffi", None)
 
 
 def _function(name: str, *arguments: Any) -> Any:
-    """Give a function of pyOpenSSL's OpenSSL, to be called without releasing the interpreter's lock."""
-    address = int(_CFFI.cast("uintptr_t", _CFFI.addressof(_LIBRARY, name)))
+    """Give a function of pyOpenSSL's OpenSSL, to be called with the interpreter's lock; None without it."""
+    try:
+        address = int(_CFFI.cast("uintptr_t", _CFFI.addressof(_LIBRARY, name)))
+    except (AttributeError, TypeError, ValueError):
+        return None
     return ctypes.PYFUNCTYPE(ctypes.c_int, *arguments)(address)
 
 
@@ -44,6 +53,8 @@ class Connection(SSL.Connection):
         Raises:
             SSL.Error: as pyOpenSSL's own.
         """
+        if _ssl_read is None:
+            return super().recv(bufsiz, flags)
         handle = int(_CFFI.cast("uintptr_t", self._ssl))
         count = 0
         while count <= PIECE_BYTES - RECORD_BYTES:
