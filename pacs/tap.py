@@ -85,5 +85,5 @@ def makeService(options: Options) -> IService:
     try:
         return make_service(loaded.configuration, reactor=reactor)
     except TLSFault as fault:
-        place = loaded.place(("server", "tls", fault.key))
-        _refuse(f"{place}: server.tls.{fault.key}: {fault}")
+        place = loaded.place((*fault.section, fault.key))
+        _refuse(f"{place}: {'.'.join(fault.section)}.{fault.key}: {fault}")

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
+from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from pacs.archive.archive import Archive
 from pacs.archive.errors import ArchiveBusy, ArchiveClosed, ArchiveError, ObjectGone, StorageFailed, StorageFull
@@ -29,12 +31,14 @@ from pacs.monitoring.health import HealthRegister
 from pacs.monitoring.metrics import Metrics
 from pacs.net.nodes import RemoteNodes
 from pacs.net.registry import AssociationRegistry
+from pacs.net.tls import ServerConnections
 from pacs.security.access import Role
 from pacs.security.audit import AuditLog
 from pacs.security.audit.codes import AlertKind
 from pacs.security.credentials import PasswordVerifier
 from pacs.security.policy import parse_network
 from pacs.security.throttle import FailureThrottle
+from pacs.security.tls import TLSFault, TLSSettings, load_identity, make_server_context
 from pacs.security.tokens import check_name, parse_expiry
 from pacs.web.api.archive import ArchiveRoutes
 from pacs.web.api.audit import AuditRoutes
@@ -108,6 +112,33 @@ def archive_error(error: Exception) -> HTTPError | None:
     return HTTPError(status, error.comment, headers={"Retry-After": "30"} if status in (503, 507) else {})
 
 
+def tls_context(configuration: Configuration) -> SSL.Context | None:
+    """
+    Give the context for HTTPS, or None where HTTP is plain.
+
+    Raises:
+        TLSFault: a file can't be used.
+    """
+    tls = configuration.rest_api.tls
+    if not tls.enabled:
+        return None
+    try:
+        for key in ("certificate", "private_key"):
+            if getattr(tls, key) is None:
+                raise TLSFault(key, "is missing; give the path of a PEM file")
+        settings = TLSSettings(
+            certificate=Path(tls.certificate or ""),
+            private_key=Path(tls.private_key or ""),
+            ca_certificate=Path(),  # client certificates are not asked for
+            min_version=tls.min_version,
+        )
+        identity = load_identity(settings, lambda message: WebService.log.warn("{message}", message=message))
+        return make_server_context(settings, identity)
+    except TLSFault as fault:
+        fault.section = ("rest_api", "tls")
+        raise
+
+
 class WebService(Service):
     """Listens for HTTP; at the end lets running requests finish."""
 
@@ -126,6 +157,11 @@ class WebService(Service):
         self._feed = feed
         self._end_streams = end_streams
         self._site = site
+        context = tls_context(configuration)
+        self._factory: Any = site
+        if context is not None:
+            self._factory = TLSMemoryBIOFactory(ServerConnections(context), False, site, reactor)
+            self._factory.noisy = False
         self._tokens = tokens
         self._rest = configuration.rest_api
         self._reactor = reactor
@@ -140,13 +176,18 @@ class WebService(Service):
         self._feed.start()
         rest = self._rest
         try:
-            listening = self._reactor.listenTCP(rest.port, self._site, backlog=BACKLOG, interface=rest.interface)
+            listening = self._reactor.listenTCP(rest.port, self._factory, backlog=BACKLOG, interface=rest.interface)
         except CannotListenError as error:
             self.log.critical("rest_api.port: {reason}", reason=str(error))
             raise
         self._listening = listening
         address = listening.getHost()
-        self.log.info("HTTP is ready on {interface}:{port}", interface=address.host, port=address.port)
+        self.log.info(
+            "{protocol} is ready on {interface}:{port}",
+            protocol="HTTPS" if rest.tls.enabled else "HTTP",
+            interface=address.host,
+            port=address.port,
+        )
 
     def stopService(self) -> Deferred[None]:
         super().stopService()

@@ -14,7 +14,6 @@ from pacs.config.model import Configuration
 NOT_AVAILABLE: Final = (
     "storage.database.url",
     "storage.objects",
-    "rest_api.tls",
     "rest_api.max_request_bytes",
     "rest_api.authentication.oidc",
     "events.webhooks",

@@ -68,8 +68,11 @@ class TLSFault(Exception):
     A file can't be used.
 
     Attributes:
-        key: of `server.tls`.
+        key: of the section.
+        section: of the configuration.
     """
+
+    section: tuple[str, ...] = ("server", "tls")
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)

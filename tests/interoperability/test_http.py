@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
+from tests.certificates import Authority
 from tests.http import HTTP, admin_token, fetch, metrics, new_token
 from tests.server import Server, merged, run_tool
 
@@ -303,3 +304,28 @@ def test_the_configuration_is_shown_without_secrets(server: Server) -> None:
     reply = fetch(server, "/api/v1/system/config")
     assert reply.json["server"]["port"] == server.port
     assert b"argon2" not in reply.body
+
+
+def test_https_is_served_with_the_configured_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    certificate, key = authority.issue("server", "localhost", "127.0.0.1")
+    tls = {"enabled": True, "certificate": str(certificate), "private_key": str(key)}
+    directory = tmp_path / "server"
+    directory.mkdir()
+    server = Server(directory, merged(HTTP, {"rest_api": {"tls": tls}}))
+    server.start()
+    try:
+        url = f"https://localhost:{server.http_port}/livez"
+        answered = run_tool("curl", "-si", "--cacert", str(authority.pem), url).stdout
+        assert answered.startswith("HTTP/1.1 200")
+        assert "Strict-Transport-Security" in answered
+        assert run_tool("curl", "-s", "--cacert", str(authority.pem), "--tls-max", "1.1", url, check=False).returncode
+        assert run_tool("curl", "-s", url.replace("https", "http"), check=False).returncode
+    finally:
+        assert server.stop() == 0
+
+
+def test_a_certificate_that_is_missing_is_named(tmp_path: Path) -> None:
+    server = Server(tmp_path, merged(HTTP, {"rest_api": {"tls": {"enabled": True, "certificate": "/nowhere.pem"}}}))
+    with pytest.raises(RuntimeError, match=r"ended with 1:\n.*rest_api\.tls\.private_key: is missing"):
+        server.start()
