@@ -6,6 +6,7 @@ A running server does it and tells who listens; without one the index is written
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,29 +109,44 @@ def import_command(config: Path | None, wants_json: bool, paths: tuple[Path, ...
         items = read_files(list(paths))
     except FilesRefused as error:
         call.fail(str(error))
-    total = {"added": 0, "replaced": 0}
-    group: list[str] = []
-    for text in [*(to_stored(item.answered()) for item in items), ""]:
-        if group and (not text or sum(map(len, group)) + len(text) > REQUEST_CHARACTERS):
-            result = _perform(call, "import", {"data_sets": group})
-            total = {name: total[name] + result[name] for name in total}
-            group = []
-        group.append(text)
+    requests = [{"data_sets": group} for group in _groups([to_stored(item.answered()) for item in items])]
+    results = _perform_all(call, "import", requests)
+    total = {name: sum(result[name] for result in results) for name in ("added", "replaced")}
     call.tell(", ".join(f"{count} {name}" for name, count in total.items()), **total)
 
 
+def _groups(texts: list[str]) -> Iterator[list[str]]:
+    """Cut data sets into groups that a request can have."""
+    group: list[str] = []
+    characters = 0
+    for text in texts:
+        if group and characters + len(text) > REQUEST_CHARACTERS:
+            yield group
+            group, characters = [], 0
+        group.append(text)
+        characters += len(text)
+    if group:
+        yield group
+
+
 def _perform(call: Call, action: str, request: dict[str, Any]) -> dict[str, Any]:
+    return _perform_all(call, action, [request])[0]
+
+
+def _perform_all(call: Call, action: str, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Have a running server do it, request by request; without one all of them are one transaction."""
     settings = archive_settings(call.configuration())
+    whole = [{"action": action, **request} for request in requests]
     try:
         try:
-            return command_server(settings.root_path, "worklist", {"action": action, **request}, lambda _: None)
+            return [command_server(settings.root_path, "worklist", request, lambda _: None) for request in whole]
         except NoServer:
-            return _without_server(settings, {"action": action, **request})
+            return _without_server(settings, whole)
     except (CommandFailed, WorkflowError, RootPathLocked, IndexTooNew, OSError) as error:
         call.fail(f"worklist {action}: {error}")
 
 
-def _without_server(settings: ArchiveSettings, request: dict[str, Any]) -> dict[str, Any]:
+def _without_server(settings: ArchiveSettings, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     from pacs.archive.index.database import connect_writer, migrate  # SQLAlchemy takes its time
     from pacs.archive.index.writer import IndexWriter
 
@@ -142,7 +158,7 @@ def _without_server(settings: ArchiveSettings, request: dict[str, Any]) -> dict[
         writer = IndexWriter(connect_writer(settings.index_path), conflict_noticed=lambda: None)
         try:
             writer.begin()
-            done = perform(writer.execute, request)
+            results = [perform(writer.execute, request).result for request in requests]
             writer.commit()
             writer.checkpoint()
         except BaseException:
@@ -152,4 +168,4 @@ def _without_server(settings: ArchiveSettings, request: dict[str, Any]) -> dict[
             writer.close()
     finally:
         lock.release()
-    return done.result
+    return results

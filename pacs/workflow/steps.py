@@ -48,11 +48,19 @@ FieldsOfSteps = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a change of a step did: the step, how many items it belongs to, and those whose status it changed."""
+    """
+    What a change of a step did.
+
+    Attributes:
+        number_of_items: how many items it belongs to.
+        items: those whose status it changed.
+        names_another_patient: an item that it belongs to has another Patient ID.
+    """
 
     step: PerformedStep
     number_of_items: int
     items: tuple[WorklistItem, ...]
+    names_another_patient: bool = False
 
 
 class PerformedSteps:
@@ -87,6 +95,13 @@ class PerformedSteps:
         if not change.number_of_items:
             self.log.info(
                 "{calling_ae_title} makes step {sop_instance_uid} that no worklist item knows; it is kept",
+                calling_ae_title=who.name,
+                sop_instance_uid=sop_instance_uid,
+            )
+        if change.names_another_patient:
+            self.log.warn(
+                "step {sop_instance_uid} of {calling_ae_title} names another patient than the worklist item that it"
+                " belongs to; look at both",
                 calling_ae_title=who.name,
                 sop_instance_uid=sop_instance_uid,
             )
@@ -218,11 +233,13 @@ def _followed(execute: Execute, step: PerformedStep) -> Change:
         (step.sop_instance_uid,),
     )
     changed: list[WorklistItem] = []
+    patients: set[str] = {step.text(tags.PATIENT_ID)}
     for (pk,) in rows:
         item = get_item(execute, pk)
+        patients.add(item.text(tags.PATIENT_ID))
         statuses = {StepStatus(status) for (status,) in execute(_STATUSES, (pk,))}
         status = _ITEM_STATUS[next(status for status in _STRONGEST if status in statuses)]
         if status is not item.status:
             changed.append(replace(item, status=status))
             update_item(execute, changed[-1])
-    return Change(step, len(rows), tuple(changed))
+    return Change(step, len(rows), tuple(changed), names_another_patient=len(patients - {""}) > 1)

@@ -368,6 +368,17 @@ def test_what_modalities_get_wrong_without_harm_is_tolerated(server: Server) -> 
     assert "PID77" not in log
 
 
+def test_a_step_of_another_patient_than_its_item_is_kept_and_logged(server: Server) -> None:
+    step = in_progress(8)
+    step.PatientID = "PID-OF-ANOTHER"
+    uid = generate_uid()
+    with modality(server) as association:
+        assert create(association, step, uid).Status == SUCCESS
+    assert status_of(server, 8) == "STARTED"
+    assert f"step {uid} of {MODALITY_AE} names another patient" in server.log()
+    assert "PID-OF-ANOTHER" not in server.log()
+
+
 def test_a_step_that_is_too_long_is_refused_and_harms_nobody(server: Server) -> None:
     step = in_progress(50)
     step.CommentsOnThePerformedProcedureStep = "x" * 1000
