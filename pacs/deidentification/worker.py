@@ -35,7 +35,8 @@ def main() -> None:
     _tie_to(parent)
     with socket.socket(fileno=descriptor) as channel:
         settings: EngineSettings = pickle.loads(channel.recv(MESSAGE_BYTES))
-        resource.setrlimit(resource.RLIMIT_AS, (settings.memory_bytes, settings.memory_bytes))
+        space = settings.memory_bytes + 2 * settings.output_bytes  # the original and the output are mapped, not read
+        resource.setrlimit(resource.RLIMIT_AS, (space, space))
         try:
             engine = Engine(settings, decode=_decode)
         except VaultError as error:
