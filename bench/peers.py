@@ -120,7 +120,7 @@ class ProductionPACS(Peer):
             f"server: {{ae_title: {AE_TITLE}, port: {self.port}, remote_nodes: {nodes}}}\n"
             f"storage: {{root_path: {self.directory}/data, database: {{path: {self.directory}/data/index.db}}}}\n"
             "rest_api: {port: 0}\n"
-            "security: {access_control: {grants: [{role: technologist, ae_titles: [BENCH]}]}}\n"
+            "security: {access_control: {grants: [{role: technologist, ae_titles: [BENCH, STORESCU]}]}}\n"
         )
         twistd = Path(sys.executable).with_name("twistd")
         return [str(twistd), "-n", "--pidfile=", "productionpacs", "--config", str(config)]
