@@ -149,9 +149,10 @@ class Batch:
                 self._discard(candidate)
                 return Stored(Outcome.IDENTICAL, existing[0].path, existing[0].size_bytes)
             outcome, version, replaced = self._resolve(existing)
-        path = self._give_final_name(candidate, values, version)
         if replaced is not None:
             self._retire_journal()
+        path = self._give_final_name(candidate, values, version)
+        if replaced is not None:
             self._writer.remove(replaced)
         copy_number = version if outcome is Outcome.RENAMED else 0
         pk = add_candidate(self._writer, candidate, values, path=path, copy_number=copy_number)

@@ -154,6 +154,7 @@ class CommitThread:
             and bool(candidate.incoming_path and candidate.pieces)
             and self._fast_batches >= FAST_BATCHES
             and not self._is_suspect
+            and self._journal.is_trusted
         )
 
     def _commit_here(self, candidate: Candidate) -> bool:
@@ -165,7 +166,7 @@ class CommitThread:
         finally:
             self._turn.release()
         if self._batches % BATCHES_BETWEEN_LOOKS == 0:
-            self.run(_nothing)  # the thread looks at the log
+            self.run(_nothing).addErrback(lambda _: None)  # the thread looks at the log, and tells what fails
         return True
 
     def run(self, job: Job, *, is_durable: bool = False) -> Deferred[None]:
@@ -225,7 +226,8 @@ class CommitThread:
         """Commit a batch and answer it; give what must wait for the next one."""
         failure: Exception
         try:
-            if not (self._is_suspect and candidates) or self._is_sound_again():
+            is_suspect = self._is_suspect or not self._journal.is_trusted
+            if not (is_suspect and candidates) or self._is_sound_again():
                 return self._commit_batch(candidates, jobs, reply)
             failure = StorageFailed("storage failed; objects are refused until it works again")
         except Exception as error:  # noqa: BLE001 - the border of whoever commits: it must go on
@@ -254,11 +256,12 @@ class CommitThread:
                 work.job(self._writer)
             try:
                 if batch.is_short and not is_synced and self._journal.append(batch.journal_entries()):
-                    self._writer.commit()
+                    self._commit_recorded()
                 else:
                     self._commit_by_barrier(batch)
             except OSError as error:
                 self._is_suspect = True
+                self._journal.distrust()
                 self.log.error(
                     "the barrier failed, {count} objects are taken back: {error}",
                     count=len(batch.stored),
@@ -284,6 +287,14 @@ class CommitThread:
             self._committed(batch.stored, duration_s)
         return batch.postponed
 
+    def _commit_recorded(self) -> None:
+        """Commit what the journal has made durable."""
+        try:
+            self._writer.commit()
+        except Exception:
+            self._journal.take_back()
+            raise
+
     def _commit_by_barrier(self, batch: Batch) -> None:
         """Commit, then sync; no reader begins in between."""
         with self._gate:
@@ -308,9 +319,13 @@ class CommitThread:
             return 0
 
     def _is_sound_again(self) -> bool:
+        """Look whether syncs work again, and write what a failed one may have lost."""
         try:
             self._writer.checkpoint()
+            for entry in self._journal.entries():
+                self._store.restore(entry.path, entry.data)
             self._store.barrier()
+            self._journal.trust_again()
         except Exception:  # noqa: BLE001 - whatever it is: objects stay refused, and the log says why
             self.log.failure("storage does not work yet")
             return False

@@ -85,7 +85,6 @@ class Incoming:
 
     async def __aenter__(self) -> Incoming:
         self._admit()
-        self._commit.arriving += 1
         header, settings = self._header, self._settings
         try:
             self._scanner = DataSetScanner(header.transfer_syntax_uid, wanted=INDEX_TAGS, limits=settings.scan_limits)
@@ -101,6 +100,7 @@ class Incoming:
         )
         self._pieces: list[bytes | memoryview] = [head]
         self._offset = self._size_bytes = self._short_bytes = len(head)
+        self._commit.arriving += 1
         return self
 
     async def __aexit__(

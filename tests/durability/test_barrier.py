@@ -142,3 +142,27 @@ def test_each_length_has_its_sync(make_server: MakeServer, tmp_path: Path, size:
         assert client.store(ct_data_set("1.2.81", pixels=bytes(size)), "1.2.81").status == 0
         detach(tracer)
     assert call in (tmp_path / "trace").read_text()
+
+
+def test_what_a_failed_sync_may_have_lost_is_written_again(make_server: MakeServer, tmp_path: Path) -> None:
+    """The failure is told to one sync alone: the next would succeed, and a short object acknowledged before be lost."""
+    server = make_server()
+    wait_for_journal(server)
+    trace = tmp_path / "trace"
+    with Client(server.port, CT) as client:
+        assert client.store(ct_data_set("1.2.82"), "1.2.82").status == 0
+        tracer = attach(server, trace, "-e", f"trace={SYNCS}", "-e", "inject=syncfs:error=EIO")
+        assert client.store(ct_data_set("1.2.83", pixels=bytes(600_000)), "1.2.83", message_id=2).status == 0xA700
+        detach(tracer)
+        tracer = attach(server, trace, "-e", f"trace={SYNCS},openat,sendto,write,writev")
+        deadline_s = time.monotonic() + 10  # the audit log may have failed too, and tries again each second
+        while (status := client.store(ct_data_set("1.2.84"), "1.2.84", message_id=3).status) == 0xA700:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
+        assert status == 0
+        detach(tracer)
+    lines = trace.read_text().splitlines()
+    opened = first(lines, lambda line: "openat" in line and encoded("1.2.82.dcm") in line)
+    written = first(lines[opened:], lambda line: "write" in line and encoded("1.2.82") in line) + opened
+    answered = max(i for i, line in enumerate(lines) if "sendto" in line and encoded("1.2.84") in line)
+    assert synced_between(lines, "syncfs", written, answered)

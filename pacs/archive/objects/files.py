@@ -151,14 +151,19 @@ class FileStore:
 
     def restore(self, path: str, data: bytes) -> bool:
         """
-        Make a file what it was before a crash.
+        Make a file what it was, for the next barrier to make durable.
+
+        One that seems right is written again in its place: when a sync has failed, memory may have what the disk lacks.
 
         Returns:
-            whether it was so already.
+            whether it seemed right.
         """
         try:
-            with os.fdopen(self.open_object(path), "rb") as file:
+            descriptor = os.open(self._prefix + path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "r+b", buffering=0) as file:
                 if file.read(len(data) + 1) == data:
+                    file.seek(0)
+                    write_all(descriptor, [data])
                     return True
         except FileNotFoundError:
             pass

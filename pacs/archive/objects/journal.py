@@ -8,16 +8,21 @@ are there too, written and named as ever; the journal is read again only after a
 
 The file has two halves. When one is full the other is used, and a barrier in a thread of its own makes the files of the
 first one durable, so that it can be used again. The functions block; one thread writes.
+
+A sync that fails is told once, and the next one may succeed although what it lost stays lost. So after any failure the
+journal is distrusted: it keeps its records, and takes no others, until its objects have been written again and synced.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import secrets
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
@@ -63,7 +68,8 @@ class Journal:
         barrier: makes every file durable that was written before it was called.
 
     Attributes:
-        is_ready: records can be written; before, and when the disk has failed, batches need a barrier.
+        is_ready: its blocks exist, records can be written; before, batches need a barrier.
+        is_trusted: no sync has failed since its objects were last known to be safe.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -76,6 +82,7 @@ class Journal:
         self._number = 0
         self._half = 0
         self._position = 0
+        self._last_position = 0
         self._lock = threading.Lock()  # over what says which half may be written
         self._is_free = [True, True]
         self._generation = 0
@@ -83,6 +90,7 @@ class Journal:
         self._thread = threading.Thread(target=self._run_in_thread, name="pacs-journal", daemon=True)
         self._is_closing = False
         self.is_ready = False
+        self.is_trusted = True
 
     # -- life
 
@@ -94,9 +102,24 @@ class Journal:
             OSError: it can't be read.
         """
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return self._entries_up_to(HALF_BYTES, HALF_BYTES)
+
+    def entries(self) -> list[JournalEntry]:
+        """
+        Give the objects that were made durable and may be in need of it, in the order in which they were stored.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        ends = [HALF_BYTES, HALF_BYTES]
+        ends[self._half] = self._position
+        return self._entries_up_to(*ends)
+
+    def _entries_up_to(self, *ends: int) -> list[JournalEntry]:
+        """Give the objects of both halves, each up to an end of its own."""
         records: list[tuple[int, list[JournalEntry]]] = []
-        for start in (0, HALF_BYTES):
-            records += self._records(start)
+        for half, end in enumerate(ends):
+            records += self._records(half * HALF_BYTES, half * HALF_BYTES + end)
         records.sort(key=lambda record: record[0])
         return [entry for _, entries in records for entry in entries]
 
@@ -127,7 +150,7 @@ class Journal:
         Raises:
             OSError: they may not be durable.
         """
-        if not self.is_ready:
+        if not (self.is_ready and self.is_trusted):
             return False
         parts: list[bytes | memoryview] = []
         length = checksum = 0
@@ -140,16 +163,35 @@ class Journal:
             return False
         for part in parts:
             checksum = zlib.crc32(part, checksum)
-        self._number += 1
-        facts = _FACTS.pack(MAGIC, self._epoch, self._number, length, len(entries))
+        number = self._number + 1
+        facts = _FACTS.pack(MAGIC, self._epoch, number, length, len(entries))
         head = facts + _CHECKSUM.pack(zlib.crc32(facts, checksum))
-        self._write([head, *parts], self._half * HALF_BYTES + self._position)
-        os.fdatasync(self._descriptor)
+        try:
+            self._write([head, *parts], self._half * HALF_BYTES + self._position)
+            os.fdatasync(self._descriptor)
+        except OSError:
+            self._forget_record()
+            raise
+        self._number = number
+        self._last_position = self._position
         self._position += _blocks(_RECORD.size + length)
         return True
 
+    def take_back(self) -> None:
+        """Forget the last record: what it made durable was not committed after all."""
+        self._number -= 1
+        self._position = self._last_position
+        self._forget_record()
+
+    def _forget_record(self) -> None:
+        """Have nobody read the record that begins where the next one will; a crash may bring it back all the same."""
+        with suppress(OSError):
+            os.pwrite(self._descriptor, bytes(_RECORD.size), self._half * HALF_BYTES + self._position)
+
     def covered(self) -> None:
-        """A barrier has made every file durable: begin again."""
+        """A barrier has made every file durable: begin again, unless an earlier one has failed."""
+        if not self.is_trusted:
+            return
         with self._lock:
             self._generation += 1
             self._is_free = [True, True]
@@ -162,12 +204,23 @@ class Journal:
         Whoever removes or replaces an object does this first, or a crash would bring it back.
 
         Raises:
-            OSError: they may come back.
+            OSError: they may come back; or a sync has failed, and they are all that is safe of their objects.
         """
+        if not self.is_trusted:
+            raise OSError(errno.EIO, "a sync has failed, the journal keeps what it holds")
         for start in (0, HALF_BYTES):
             os.pwrite(self._descriptor, bytes(_RECORD.size), start)
         os.fdatasync(self._descriptor)
         self._epoch = secrets.token_bytes(8)
+        self.covered()
+
+    def distrust(self) -> None:
+        """A sync has failed: keep every record."""
+        self.is_trusted = False
+
+    def trust_again(self) -> None:
+        """Every object that it holds was written again and synced."""
+        self.is_trusted = True
         self.covered()
 
     # -- within
@@ -196,10 +249,10 @@ class Journal:
                     rest = rest[written:]
             offset += wanted
 
-    def _records(self, start: int) -> Iterator[tuple[int, list[JournalEntry]]]:
-        """Give the records of a half, one after the other as long as they belong together and are whole."""
+    def _records(self, start: int, end: int) -> Iterator[tuple[int, list[JournalEntry]]]:
+        """Give the records of a half up to an end, one after the other while they belong together and are whole."""
         position, epoch, number = start, b"", 0
-        while position + _RECORD.size <= start + HALF_BYTES:
+        while position + _RECORD.size <= end:
             head = os.pread(self._descriptor, _RECORD.size, position)
             if len(head) < _RECORD.size:
                 return
@@ -229,9 +282,9 @@ class Journal:
             try:
                 self._barrier()
             except OSError as error:
-                self.is_ready = False
-                self.log.error("a barrier failed, the journal is not used any more: {error}", error=str(error))
-                return
+                self.distrust()
+                self.log.error("a barrier failed, the journal keeps what it holds: {error}", error=str(error))
+                continue
             half, generation = full
             with self._lock:
                 if generation == self._generation:

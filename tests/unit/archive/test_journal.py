@@ -120,3 +120,64 @@ def test_after_any_harm_a_beginning_is_left(lengths: list[int], harm: int) -> No
         read = reopened(path)
         assert [e.received_at for e in read] == list(range(len(read)))
         assert all(e.data == bytes([e.received_at]) * lengths[e.received_at] for e in read)
+
+
+def failing_fdatasync(descriptor: int) -> None:
+    raise OSError(5, "Input/output error")
+
+
+def test_a_record_that_was_not_synced_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is recorded behind it can be read: the numbers have no gap."""
+    journal = ready(tmp_path / "journal")
+    assert journal.append([entry(1, 100)])
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+        patch.setattr(os, "fdatasync", failing_fdatasync)
+        journal.append([entry(2, 100)])
+    assert journal.append([entry(3, 100)])
+    journal.close()
+    assert [e.received_at for e in reopened(tmp_path / "journal")] == [1, 3]
+
+
+def test_a_record_that_was_taken_back_is_not_there(tmp_path: Path) -> None:
+    journal = ready(tmp_path / "journal")
+    assert journal.append([entry(1, 100)])
+    assert journal.append([entry(2, 100)])
+    journal.take_back()
+    assert [e.received_at for e in journal.entries()] == [1]
+    assert journal.append([entry(3, 100)])
+    journal.close()
+    assert [e.received_at for e in reopened(tmp_path / "journal")] == [1, 3]
+
+
+def test_a_distrusted_journal_keeps_what_it_holds_and_takes_nothing(tmp_path: Path) -> None:
+    journal = ready(tmp_path / "journal")
+    assert journal.append([entry(1, 100)])
+    journal.distrust()
+    assert not journal.append([entry(2, 100)])
+    journal.covered()
+    with pytest.raises(OSError, match="keeps what it holds"):
+        journal.clear()
+    assert [e.received_at for e in journal.entries()] == [1]
+    journal.trust_again()
+    assert journal.append([entry(3, 100)])
+    journal.close()
+    assert [e.received_at for e in reopened(tmp_path / "journal")] == [3]
+
+
+@pytest.mark.usefixtures("small_halves")
+def test_a_barrier_that_fails_in_the_background_is_not_forgotten(tmp_path: Path) -> None:
+    def barrier() -> None:
+        raise OSError(5, "Input/output error")
+
+    journal = Journal(tmp_path / "journal", barrier=barrier)
+    journal.open()
+    journal.start()
+    while not journal.is_ready:
+        time.sleep(0.005)
+    assert all(journal.append([entry(number, 3000)]) for number in range(17))  # the first half is full
+    deadline_s = time.monotonic() + 10
+    while journal.is_trusted:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+    assert [e.received_at for e in journal.entries()] == list(range(17))
+    journal.close()
