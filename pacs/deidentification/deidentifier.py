@@ -1,27 +1,24 @@
 """
-De-identification off the reactor: which senders it applies to, and a pool of worker processes.
+De-identification off the reactor: by worker processes of `pacs.deidentification.worker`, for the senders it applies to.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import pickle
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar
-
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from typing import Any
 
 from pacs.dataset.file import DataSetFile
-from pacs.deidentification.errors import NotDeidentifiable
+from pacs.deidentification.errors import NotDeidentifiable, VaultError
 from pacs.deidentification.settings import EngineSettings, Released
-from pacs.deidentification.worker_process import WorkerProcess
+from pacs.workers.errors import WorkerFailed
+from pacs.workers.pool import WorkerPool
+from pacs.workers.process import WorkerProcess
 
 
 class Deidentifier:
     """
     De-identifies what arrives from some AE titles.
-
-    Who asks when all workers are busy waits in turn.
 
     Args:
         ae_titles: wildcards * and ?.
@@ -29,20 +26,14 @@ class Deidentifier:
         seconds: for one object.
     """
 
-    log: ClassVar[Logger] = Logger()
-
     def __init__(
         self, *, settings: EngineSettings, ae_titles: tuple[str, ...], workers: int, seconds: float, reactor: Any
     ) -> None:
         self.settings = settings
         self._ae_titles = ae_titles
-        self._limit = workers
         self._seconds = seconds
         self._reactor = reactor
-        self._workers: set[WorkerProcess] = set()
-        self._idle: list[WorkerProcess] = []
-        self._waiting: deque[Deferred[None]] = deque()
-        self._is_stopping = False
+        self._pool = WorkerPool(start=self._start_worker, limit=workers, reactor=reactor)
 
     @property
     def profile(self) -> str:
@@ -60,11 +51,11 @@ class Deidentifier:
         Raises:
             VaultError: it can't; nothing will be de-identified, nothing stored of whoever it applies to.
         """
-        worker = await self._acquire()
         try:
-            await worker.start()
-        finally:
-            self._release(worker)
+            async with self._pool.worker() as worker:
+                await self._open_vault(worker)
+        except WorkerFailed as error:
+            raise NotDeidentifiable("process", str(error)) from error
 
     async def deidentify(self, data_set: DataSetFile) -> Released:
         """
@@ -74,47 +65,39 @@ class Deidentifier:
             NotDeidentifiable: it is not released; the text has no patient data.
             VaultError: the vault can't be used.
         """
-        worker = await self._acquire()
+        request = {"offset": data_set.offset, "length": data_set.length, "syntax": data_set.transfer_syntax_uid}
         try:
-            return await worker.deidentify(data_set)
-        finally:
-            self._release(worker)
+            async with self._pool.worker() as worker:
+                await self._open_vault(worker)
+                answer, descriptor = await worker.ask(request, data_set.descriptor)
+        except WorkerFailed as error:
+            raise NotDeidentifiable("process", str(error)) from error
+        _check(answer)
+        return Released(**{**answer["released"], "descriptor": descriptor})
 
     async def stop(self) -> None:
         """End all workers, and wait until they are gone; whoever waits fails."""
-        self._is_stopping = True
-        waiting, self._waiting = self._waiting, deque()
-        for waiter in waiting:
-            waiter.callback(None)
-        workers = list(self._workers)
-        ended = [worker.when_ended() for worker in workers]
-        for worker in workers:
-            worker.kill("the server is stopping")
-        for waiter in ended:
-            await waiter
+        await self._pool.stop()
 
-    async def _acquire(self) -> WorkerProcess:
-        while not self._is_stopping:
-            while self._idle:
-                worker = self._idle.pop()
-                if worker.is_alive:
-                    return worker
-            self._workers = {worker for worker in self._workers if worker.is_alive}
-            if len(self._workers) < self._limit:
-                try:
-                    worker = WorkerProcess(settings=self.settings, seconds=self._seconds, reactor=self._reactor)
-                except OSError as error:
-                    self.log.error("a de-identifying process can't be started: {reason}", reason=str(error))
-                    raise NotDeidentifiable("process", "no process can be started") from error
-                self._workers.add(worker)
-                return worker
-            waiter: Deferred[None] = Deferred(self._waiting.remove)
-            self._waiting.append(waiter)
-            await waiter
-        raise NotDeidentifiable("process", "the server is stopping")
+    async def _open_vault(self, worker: WorkerProcess) -> None:
+        """Wait until a new worker has opened the vault; it says so first of all."""
+        if not worker.has_answered:
+            answer, _ = await worker.answer()
+            _check(answer)
 
-    def _release(self, worker: WorkerProcess) -> None:
-        if worker.is_alive and not self._is_stopping:
-            self._idle.append(worker)
-        if self._waiting:
-            self._waiting.popleft().callback(None)
+    def _start_worker(self) -> WorkerProcess:
+        return WorkerProcess(
+            module="pacs.deidentification.worker",
+            task="de-identification",
+            settings=pickle.dumps(self.settings),
+            seconds=self._seconds,
+            reactor=self._reactor,
+        )
+
+
+def _check(answer: dict[str, Any]) -> None:
+    """Raise what an answer tells of a failure."""
+    if "vault" in answer:
+        raise VaultError(answer["vault"])
+    if "rule" in answer:
+        raise NotDeidentifiable(answer["rule"], answer["reason"], answer["tag"])

@@ -22,7 +22,7 @@ from pacs.transcoding.errors import TranscodingError
 from pacs.transcoding.settings import TranscodingSettings
 from pacs.transcoding.syntaxes import RLE_LOSSLESS
 from pacs.transcoding.transcoder import Transcoder
-from pacs.transcoding.worker_process import WorkerProcess
+from pacs.workers.process import WorkerProcess
 from tests.dicom import element
 from tests.transcoding import EXPLICIT, IMPLICIT, in_memory, transcoded
 
@@ -64,7 +64,7 @@ class TranscoderTests(TestCase):
     async def _stop(self) -> None:
         for transcoder in self.transcoders:
             await transcoder.stop()
-            self.assertEqual([worker for worker in transcoder._workers if worker.is_alive], [])
+            self.assertEqual([worker for worker in transcoder.pool.workers if worker.is_alive], [])
 
     def tearDown(self) -> Deferred[None]:  # type: ignore[override]  # trial waits for it
         return Deferred.fromCoroutine(self._stop())
@@ -101,7 +101,7 @@ class TranscoderTests(TestCase):
                 [Deferred.fromCoroutine(self.run_one(transcoder, one)) for one in data], consumeErrors=True
             )
             self.assertEqual(results, [transcoded(one, EXPLICIT, IMPLICIT) for one in data])
-            self.assertEqual(len(transcoder._workers), 2)
+            self.assertEqual(len(transcoder.pool.workers), 2)
 
         return Deferred.fromCoroutine(check())
 
@@ -109,10 +109,10 @@ class TranscoderTests(TestCase):
         async def check() -> None:
             transcoder = self.make(workers=1)
             await self.fails(transcoder, b"garbage" * 100, "")
-            worker = next(iter(transcoder._workers))
+            worker = next(iter(transcoder.pool.workers))
             await self.fails(transcoder, PLAIN[:-2], "reaches beyond")
             self.assertEqual(await self.run_one(transcoder, PLAIN), transcoded(PLAIN, EXPLICIT, IMPLICIT))
-            self.assertIs(worker, next(iter(transcoder._workers)))
+            self.assertIs(worker, next(iter(transcoder.pool.workers)))
 
         return Deferred.fromCoroutine(check())
 
@@ -125,7 +125,7 @@ class TranscoderTests(TestCase):
             started_s = time.monotonic()
             await self.fails(transcoder, slow, "took more than 0.5 s", RLE_LOSSLESS)
             self.assertLess(time.monotonic() - started_s, 10)
-            self.assertEqual([worker for worker in transcoder._workers if worker.is_alive], [])
+            self.assertEqual([worker for worker in transcoder.pool.workers if worker.is_alive], [])
 
         return Deferred.fromCoroutine(check())
 
@@ -133,12 +133,13 @@ class TranscoderTests(TestCase):
         async def check() -> None:
             transcoder = self.make(workers=1)
             await self.run_one(transcoder, PLAIN)
-            worker = next(iter(transcoder._workers))
+            worker = next(iter(transcoder.pool.workers))
             running = Deferred.fromCoroutine(
                 self.fails(transcoder, image(4096, 4096, 1000, zeros(4096 * 4096)), "unexpectedly", RLE_LOSSLESS)
             )
             waiting = Deferred.fromCoroutine(self.run_one(transcoder, PLAIN))
-            os.kill(worker._process.pid, signal.SIGKILL)
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
             await running
             self.assertEqual(await waiting, transcoded(PLAIN, EXPLICIT, IMPLICIT))
 
@@ -163,7 +164,7 @@ class TranscoderTests(TestCase):
             given.close()
             self.assertGreater(made.length, 200 * 2048 * 2048)
             made.close()
-            worker = next(iter(transcoder._workers))
+            worker = next(iter(transcoder.pool.workers))
             self.assertLess(resident_kib(worker), 160 * 1024)
 
         return Deferred.fromCoroutine(check())
@@ -188,7 +189,7 @@ class TranscoderTests(TestCase):
         async def check() -> None:
             transcoder = self.make(workers=1, idle_s=0.05)
             await self.run_one(transcoder, PLAIN)
-            worker = next(iter(transcoder._workers))
+            worker = next(iter(transcoder.pool.workers))
             await worker.when_ended()
             self.assertFalse(worker.is_alive)
             slow = image(4096, 4096, 1000, zeros(4096 * 4096))
@@ -202,5 +203,5 @@ class TranscoderTests(TestCase):
 
 
 def resident_kib(worker: WorkerProcess) -> int:
-    status = Path(f"/proc/{worker._process.pid}/status").read_text()
+    status = Path(f"/proc/{worker.pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
