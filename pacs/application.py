@@ -457,6 +457,8 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
             nodes=nodes,
             associations=acceptor.registry,
             verifier=verifier,
+            worklist=workflow.worklist,
+            steps=workflow.steps,
             closed=lambda: "" if auditing.audit.is_recording else "the audit log cannot be written",
         )
         made = make_web(configuration, parts, reactor=reactor)

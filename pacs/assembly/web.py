@@ -46,6 +46,7 @@ from pacs.web.api.events import EventRoutes
 from pacs.web.api.network import NetworkRoutes
 from pacs.web.api.system import SystemRoutes
 from pacs.web.api.tokens import TokenRoutes
+from pacs.web.api.workflow import WorkflowRoutes, workflow_error
 from pacs.web.authentication import Authenticator
 from pacs.web.errors import HTTPError
 from pacs.web.openapi import openapi_route
@@ -54,6 +55,8 @@ from pacs.web.routes import Route
 from pacs.web.settings import WebSettings
 from pacs.web.site import WebSite
 from pacs.web.tokens import TokenRegistry
+from pacs.workflow.steps import PerformedSteps
+from pacs.workflow.worklist import Worklist
 
 COUNT_TIMEOUT_S: Final = 2.0
 BACKLOG: Final = 256
@@ -80,6 +83,8 @@ class Collaborators:
     nodes: RemoteNodes
     associations: AssociationRegistry
     verifier: PasswordVerifier
+    worklist: Worklist
+    steps: PerformedSteps
     closed: Callable[[], str]
 
 
@@ -245,7 +250,7 @@ def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any
             clock=reactor,
         ),
         denials=parts.denials,
-        translate=archive_error,
+        translate=lambda error: archive_error(error) or workflow_error(error),
         closed=parts.closed,
     )
     site = WebSite(root=root, settings=settings, metrics=parts.metrics, clock=reactor)
@@ -284,6 +289,9 @@ def _routes(
         *ArchiveRoutes(archive=parts.archive, bus=parts.bus, metrics=parts.metrics, clock=reactor).routes(),
         *NetworkRoutes(associations=parts.associations, nodes=parts.nodes, clock=reactor).routes(),
         *AuditRoutes(audit=parts.audit).routes(),
+        *WorkflowRoutes(
+            worklist=parts.worklist, steps=parts.steps, bus=parts.bus, metrics=parts.metrics, clock=reactor
+        ).routes(),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from pacs.workflow.errors import InvalidValue
 
-_LONGEST: Final = {"AE": 16, "CS": 16, "SH": 16, "LO": 64, "PN": 64 * 3 + 2, "UI": 64}
+LONGEST: Final = {"AE": 16, "CS": 16, "SH": 16, "LO": 64, "PN": 64 * 3 + 2, "UI": 64}
 _CODE: Final = re.compile(r"[A-Z0-9_ ]*")
 _UID: Final = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
 _AE: Final = re.compile(r"[\x20-\x5b\x5d-\x7e]*")
@@ -29,8 +29,8 @@ def checked(name: str, vr: str, text: str) -> str:
         raise InvalidValue(f"{name}: control characters and backslashes are not allowed")
     if vr == "DA":
         return date_value(name, text)
-    if len(text) > _LONGEST[vr]:
-        raise InvalidValue(f"{name}: longer than {_LONGEST[vr]} characters")
+    if len(text) > LONGEST[vr]:
+        raise InvalidValue(f"{name}: longer than {LONGEST[vr]} characters")
     if vr == "CS" and not _CODE.fullmatch(text):
         raise InvalidValue(f"{name}: capital letters, digits, space and underscore only")
     if vr == "UI" and text and not _UID.fullmatch(text):

@@ -22,14 +22,14 @@ _COLUMNS: Final = (
     "scheduled_date", "scheduled_time", "data", "changed_at",
 )  # fmt: skip
 _SELECT: Final = "SELECT pk, status, data FROM worklist"
-_EQUAL: Final = frozenset(
+EQUAL: Final = frozenset(
     ("status", "step_id", "study_instance_uid", "patient_id", "accession_number", "modality", "station_ae_title")
 )
 _ORDER: Final = "scheduled_date, scheduled_time, pk"
-_SORTABLE: Final[Mapping[str, str]] = {
+SORTABLE: Final[Mapping[str, str]] = {
     "id": "pk",
     "scheduled_datetime": _ORDER,
-    **{name: f"{name}, pk" for name in sorted(_EQUAL)},
+    **{name: f"{name}, pk" for name in sorted(EQUAL)},
 }
 
 
@@ -96,7 +96,7 @@ def list_items(
     """
     conditions, parameters = ["1"], []
     for name, value in filters.items():
-        if name in _EQUAL:
+        if name in EQUAL:
             conditions.append(f"{name} = ?")
         elif name == "scheduled_date_from":
             conditions.append("scheduled_date >= ?")
@@ -105,7 +105,7 @@ def list_items(
         else:
             raise InvalidValue(f"{name[:64]}: not a filter of the worklist")
         parameters.append(value)
-    order = _SORTABLE.get(sort.removeprefix("-"))
+    order = SORTABLE.get(sort.removeprefix("-"))
     if order is None:
         raise InvalidValue(f"{sort[:64]}: the worklist is not sorted by it")
     if sort.startswith("-"):
