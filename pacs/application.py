@@ -36,6 +36,7 @@ from pacs.assembly.audit import NetworkEntryService, make_audit_service
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
 from pacs.assembly.health import HealthService
 from pacs.assembly.pseudonyms import vault_commands
+from pacs.assembly.tasks import TaskQueueService, make_task_queue
 from pacs.assembly.tls import Contexts, TLSService, endpoint_for, listeners
 from pacs.assembly.transcoding import TranscodingService, transcoding_settings
 from pacs.assembly.workflow import make_workflow
@@ -379,6 +380,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         health=health,
         deidentifier=deidentifier,
     )
+    tasks = make_task_queue(archive, metrics=metrics, reactor=reactor)
     contexts = Contexts(configuration)
     tls = TLSService(contexts, metrics=metrics, health=health, clock=reactor)
     denials = Denials(bus=bus, metrics=metrics, clock=reactor)
@@ -480,6 +482,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         WatchdogService(LatenessWatchdog(clock=reactor, metrics=metrics, health=health)),
         PasswordService(verifier),
         tls,
+        TaskQueueService(tasks),
         *web,
         acceptor,
         NetworkEntryService(auditing.audit),

@@ -436,7 +436,11 @@ class Archive:
         return self._commit.run(job)
 
     async def change(
-        self, function: Callable[[IndexWriter], T], *, events: Callable[[T], Sequence[Event]] | None = None
+        self,
+        function: Callable[[IndexWriter], T],
+        *,
+        events: Callable[[T], Sequence[Event]] | None = None,
+        is_durable: bool = True,
     ) -> T:
         """
         Change the index by a function, in the commit thread, all of it or nothing.
@@ -445,9 +449,10 @@ class Archive:
 
         Args:
             events: gives what is noted in the change feed, in the same transaction; called in the commit thread.
+            is_durable: wait until it would survive a power cut; for what may be done again, False costs less.
 
         Returns:
-            what the function gave, when its changes would survive a power cut.
+            what the function gave, when its changes are there.
 
         Raises:
             ArchiveError: the index can't be written.
@@ -470,7 +475,7 @@ class Archive:
                 writer.execute("ROLLBACK TO change")
             writer.execute("RELEASE change")
 
-        await self._commit.run(job, is_durable=True)
+        await self._commit.run(job, is_durable=is_durable)
         if errors:
             raise errors[0]
         return results[0]

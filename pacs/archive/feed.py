@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -23,6 +22,7 @@ from pacs.archive.index.changes import (
     changes_in_thread,
     json_object,
     purge_changes,
+    timestamp_of,
 )
 from pacs.archive.index.writer import IndexWriter
 from pacs.events import Event
@@ -33,11 +33,6 @@ SECONDS_OF_A_DAY: Final = 86400
 
 T = TypeVar("T")
 Run = Callable[[Callable[..., Any]], Awaitable[Any]]
-
-
-def timestamp_of(microseconds: int) -> str:
-    """Give a time as events show it, ISO 8601 in UTC."""
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat().replace("+00:00", "Z")
 
 
 def note_received(writer: IndexWriter, received: Sequence[Sequence[tuple[str, str | int | bool]]]) -> None:

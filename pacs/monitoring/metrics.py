@@ -60,6 +60,12 @@ class Metrics:
             "pacs_storage_free_bytes", "Free space where objects are kept.", registry=registry
         )
         self.queue_depth = Gauge("pacs_queue_depth", "How much waits in a queue.", ["queue"], registry=registry)
+        self.task_attempts_total = Counter(
+            "pacs_task_attempts_total",
+            "Attempts at tasks of the durable queue, by what became of them.",
+            ["kind", "outcome"],
+            registry=registry,
+        )
         self.component_health = Gauge(
             "pacs_component_health", "1 healthy, 0.5 degraded, 0 unhealthy.", ["component"], registry=registry
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from json.encoder import encode_basestring as quoted
 from typing import Any, Final, NamedTuple
 
@@ -45,6 +46,11 @@ class Bounds(NamedTuple):
 
     newest: int
     purged_to: int
+
+
+def timestamp_of(microseconds: int) -> str:
+    """Give a time as events show it, ISO 8601 in UTC."""
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat().replace("+00:00", "Z")
 
 
 def json_object(fields: Sequence[tuple[str, str | int | bool]]) -> str:

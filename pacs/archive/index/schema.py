@@ -21,13 +21,15 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from pacs.archive.attributes import ATTRIBUTES_OF, Level, Matching
 
 KEY: Final = BigInteger().with_variant(Integer, "sqlite")
 METADATA: Final = MetaData()
-SCHEMA: Final = "0005"
+_NOT_ENDED: Final = text("state IN ('waiting', 'running', 'paused')")
+SCHEMA: Final = "0006"
 """The last migration: what a new index is made as."""
 
 
@@ -209,3 +211,26 @@ CHANGES: Final = Table(
     Column("data", Text, nullable=False),
 )
 """The change feed; ids only grow."""
+
+TASKS: Final = Table(
+    "tasks",
+    METADATA,
+    Column("id", KEY, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("progress", Integer, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("not_before", BigInteger, nullable=False),
+    Column("last_error", Text, nullable=False, server_default=""),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("aged_from", BigInteger, nullable=False),
+    Column("lease_owner", Text),
+    Column("lease_until", BigInteger),
+    Index("tasks_by_state", "state", "kind", "not_before"),
+    Index("tasks_not_ended", "kind", "key", unique=True, sqlite_where=_NOT_ENDED, postgresql_where=_NOT_ENDED),
+    sqlite_autoincrement=True,
+)
+"""The durable queue (`pacs.archive.index.tasks`); an id is never given twice."""
