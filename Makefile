@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 CONFIG ?= config/pacs_config.yaml
 DEBIAN := dcmtk strace orthanc
 
-.PHONY: run test lint soak bench debian schema clean
+.PHONY: run test coverage lint soak bench debian schema clean
 
 run: $(VENV)/.installed
 	$(BIN)/twistd -n --pidfile= productionpacs --config $(CONFIG)
 
-# PACS_COVERAGE: the servers that tests start are measured too, but for those of tests/durability
 test: debian lint
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile
+
+# PACS_COVERAGE: the servers that tests start are measured too, but for those of tests/durability. It takes twice as long
+coverage: debian $(VENV)/.installed-dev
 	PACS_COVERAGE=1 $(BIN)/python -m pytest -m "not soak" --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.installed-dev
