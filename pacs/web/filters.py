@@ -13,7 +13,7 @@ from pacs.archive.index.listing import COLUMNS, Listing
 from pacs.archive.query import Condition, Equals, QueryError, Range, condition_for
 from pacs.web.errors import HTTPError
 from pacs.web.routes import PAGING, sort_parameter
-from pacs.web.schema import DATE, TEXT, UID, Parameter, Type
+from pacs.web.schema import DATE, TEXT, TIME, UID, Parameter, Type
 
 MODALITIES_IN_STUDY: Final = 0x00080061
 
@@ -25,7 +25,7 @@ class Filter:
 
     Attributes:
         tag: the attribute that is compared.
-        type: UID and DATE compare as they are; text may have the wild cards * and ?.
+        type: UID, DATE and TIME compare as they are; text may have the wild cards * and ?.
     """
 
     name: str
@@ -53,7 +53,7 @@ FILTERS: Final[Mapping[Level, tuple[Filter, ...]]] = {
         *_PATIENT,
         Filter("issuer", 0x00100021),
         Filter("study_date", 0x00080020, DATE),
-        Filter("study_time", 0x00080030),
+        Filter("study_time", 0x00080030, TIME),
         Filter("accession_number", 0x00080050),
         Filter("study_id", 0x00200010),
         Filter("study_description", 0x00081030),

@@ -104,7 +104,7 @@ def _parameter(parameter: Parameter, place: str) -> dict[str, Any]:
 
 
 def _errors(route: Route) -> dict[str, Any]:
-    statuses = {400, 421, 500, *route.errors}
+    statuses = {400, 414, 421, 500, *route.errors}
     if route.operation is not None:
         statuses |= {401, 403, 429}
     if route.is_patient_data:

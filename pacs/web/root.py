@@ -155,8 +155,11 @@ class WebRoot:
         if content_type != "application/json":
             raise HTTPError(415, "the body must be application/json")
         assert request.content is not None
+        body = request.content.read()
         try:
-            value = json.loads(request.content.read())
+            value = json.loads(body, parse_constant=_refuse_constant)
+            if b"\\u" in body:
+                json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
         except (ValueError, RecursionError):
             raise HTTPError(400, "the body is not JSON") from None
         if _is_deeper(value, self._settings.json_depth):
@@ -232,6 +235,10 @@ def _takes_gzip(header: str) -> bool:
         if coding.strip().lower() in ("gzip", "*"):
             return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
     return False
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -14,10 +14,13 @@ from pacs.web.errors import HTTPError
 Schema = Mapping[str, Any]
 """A JSON Schema, as OpenAPI 3.1 takes it."""
 
-LONGEST_TEXT: Final = 1024
-_INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
-_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
-_DATE: Final = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})")
+LONGEST_TEXT: Final = 1000
+_INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+_UID: Final = r"[0-9]+(\.[0-9]+)*"
+_DATE: Final = r"([0-9]{4})-?(0[1-9]|1[0-2])-?(0[1-9]|[12][0-9]|3[01])"
+_MOMENT: Final = r"[0-9]{2}(:?[0-9]{2}(:?[0-9]{2}(\.[0-9]{1,6})?)?)?"
+_TIME: Final = rf"{_MOMENT}(-({_MOMENT})?)?|-{_MOMENT}"
+_NO_CONTROLS: Final = r"[^\x00-\x1f\x7f-\x9f]*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +40,39 @@ class Type:
 def _text(value: str) -> str:
     if len(value) > LONGEST_TEXT:
         raise ValueError(f"has more than {LONGEST_TEXT} characters")
-    if not value.isprintable():
+    if not re.fullmatch(_NO_CONTROLS, value):
         raise ValueError("has control characters")
     return value
 
 
 def _uid(value: str) -> str:
-    if len(value) > 64 or not _UID.fullmatch(value):
+    if len(value) > 64 or not re.fullmatch(_UID, value):
         raise ValueError("is not a UID")
     return value
 
 
 def _date(value: str) -> str:
-    match = _DATE.fullmatch(value)
-    if match is None or not ("01" <= match[2] <= "12" and "01" <= match[3] <= "31"):
+    match = re.fullmatch(_DATE, value)
+    if match is None:
         raise ValueError("is not a date such as 20240131 or 2024-01-31")
     return "".join(match.groups())
 
 
-TEXT: Final = Type({"type": "string", "maxLength": LONGEST_TEXT}, _text)
-UID: Final = Type({"type": "string", "maxLength": 64, "pattern": "^[0-9]+(\\.[0-9]+)*$"}, _uid)
-DATE: Final = Type({"type": "string", "pattern": "^[0-9]{4}-?[0-9]{2}-?[0-9]{2}$", "examples": ["20240131"]}, _date)
+def _time(value: str) -> str:
+    if not re.fullmatch(_TIME, value):
+        raise ValueError("is neither a time such as 0830 or 08:30:00 nor a range such as 0800-1200")
+    return value
+
+
+def text_schema(pattern: str, **more: Any) -> dict[str, Any]:
+    """Give the schema of texts that match a pattern as a whole."""
+    return {"type": "string", "pattern": f"^({pattern})$", **more}
+
+
+TEXT: Final = Type(text_schema(_NO_CONTROLS, maxLength=LONGEST_TEXT), _text)
+UID: Final = Type(text_schema(_UID, maxLength=64), _uid)
+DATE: Final = Type(text_schema(_DATE, examples=["20240131"]), _date)
+TIME: Final = Type(text_schema(_TIME, examples=["0800-1200"]), _time)
 
 
 def integer(low: int, high: int, default: int | None = None) -> Type:

@@ -11,10 +11,20 @@ from typing import Final
 from pacs.workflow.errors import InvalidValue
 
 LONGEST: Final = {"AE": 16, "CS": 16, "SH": 16, "LO": 64, "PN": 64 * 3 + 2, "UI": 64}
-_CODE: Final = re.compile(r"[A-Z0-9_ ]*")
-_UID: Final = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
-_AE: Final = re.compile(r"[\x20-\x5b\x5d-\x7e]*")
-_DATE: Final = re.compile(r"\d{8}|\d{4}-\d{2}-\d{2}")
+PATTERN: Final = r"[^\x00-\x1f\x7f\\]*"
+PATTERNS: Final = {
+    "CS": r"[A-Z0-9_ ]*",
+    "UI": r"((0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*)?",
+    "AE": r"[\x20-\x5b\x5d-\x7e]*",
+    "DA": r"([0-9]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2})?",
+}
+"""What the values of a VR look like; of every other one as `PATTERN`."""
+_FAULTS: Final = {
+    "CS": "capital letters, digits, space and underscore only",
+    "UI": "not a UID",
+    "AE": "not an AE title",
+    "DA": "not a date, YYYYMMDD or YYYY-MM-DD",
+}
 
 
 def checked(name: str, vr: str, text: str) -> str:
@@ -25,18 +35,14 @@ def checked(name: str, vr: str, text: str) -> str:
         InvalidValue: it can't be; the message names the field, never its value.
     """
     text = text.strip()
-    if any(ord(character) < 32 or ord(character) == 127 for character in text) or "\\" in text:
+    if not re.fullmatch(PATTERN, text):
         raise InvalidValue(f"{name}: control characters and backslashes are not allowed")
     if vr == "DA":
         return date_value(name, text)
     if len(text) > LONGEST[vr]:
         raise InvalidValue(f"{name}: longer than {LONGEST[vr]} characters")
-    if vr == "CS" and not _CODE.fullmatch(text):
-        raise InvalidValue(f"{name}: capital letters, digits, space and underscore only")
-    if vr == "UI" and text and not _UID.fullmatch(text):
-        raise InvalidValue(f"{name}: not a UID")
-    if vr == "AE" and not _AE.fullmatch(text):
-        raise InvalidValue(f"{name}: not an AE title")
+    if vr in PATTERNS and not re.fullmatch(PATTERNS[vr], text):
+        raise InvalidValue(f"{name}: {_FAULTS[vr]}")
     return text
 
 
@@ -44,8 +50,8 @@ def date_value(name: str, text: str) -> str:
     """Give a date as DICOM has it, from that or from ISO 8601."""
     if not text:
         return ""
-    if not _DATE.fullmatch(text):
-        raise InvalidValue(f"{name}: not a date, YYYYMMDD or YYYY-MM-DD")
+    if not re.fullmatch(PATTERNS["DA"], text):
+        raise InvalidValue(f"{name}: {_FAULTS['DA']}")
     try:
         return date.fromisoformat(text).strftime("%Y%m%d")
     except ValueError:

@@ -155,6 +155,8 @@ def test_bodies_that_are_no_json_too_deep_or_too_long_are_refused(server: Server
 
     assert post(b"{") == 400
     assert post(b'{"name": "x", "role": "viewer"}', "text/plain") == 415
+    assert post(b'{"name": "\\ud800", "role": "viewer"}') == 400
+    assert post(b'{"name": NaN, "role": "viewer"}') == 400
     assert post(b"[" * 33 + b"]" * 33) == 400
     assert post(b"[" * 100_000) == 400
     head = b"POST /api/v1/tokens HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"

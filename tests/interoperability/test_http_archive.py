@@ -112,6 +112,7 @@ def test_patients_are_listed_with_their_counts(server: Server) -> None:
         ("?birth_date_from=19550101", 5),
         ("?birth_date_from=19550101&birth_date_to=1956-12-31", 2),
         ("?sex=M", 0),
+        ("?patient_name=%E5%B1%B1%E7%94%B0%E3%80%80%E5%A4%AA%E9%83%8E", 0),  # with an ideographic space
     ],
 )
 def test_patients_are_filtered(server: Server, query: str, count: int) -> None:

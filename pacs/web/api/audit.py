@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from twisted.internet.threads import deferToThread
@@ -16,18 +17,19 @@ from pacs.security.audit.verify import Verdict, verify
 from pacs.web.answers import Answer, plain
 from pacs.web.errors import HTTPError
 from pacs.web.routes import PAGING, Call, Route, list_schema
-from pacs.web.schema import TEXT, Parameter, Type
+from pacs.web.schema import TEXT, Parameter, Type, text_schema
 
 PATH: Final = "/api/v1/audit/logs"
+_BEGINNING: Final = r"[0-9TZ.:-]{0,32}"
 
 
 def _moment(value: str) -> str:
-    if len(value) > 32 or not all(c.isdigit() or c in "-:.TZ" for c in value):
+    if not re.fullmatch(_BEGINNING, value):
         raise ValueError("is not a UTC time in ISO 8601, or a beginning of one such as a date")
     return value
 
 
-_MOMENT: Final = Type({"type": "string", "examples": ["2026-01-31", "2026-01-31T08:00:00Z"]}, _moment)
+_MOMENT: Final = Type(text_schema(_BEGINNING, examples=["2026-01-31", "2026-01-31T08:00:00Z"]), _moment)
 _TEXT: Final = {"type": "string"}
 RECORD: Final[dict[str, Any]] = {
     "type": "object",

@@ -15,12 +15,12 @@ from pacs.security.access import Operation, Principal
 from pacs.web.answers import NOTHING, Answer, one, page
 from pacs.web.errors import HTTPError
 from pacs.web.routes import PAGING, Call, Route, list_schema, sort_parameter
-from pacs.web.schema import DATE, UID, Body, Parameter, Property, Type, choice, integer
+from pacs.web.schema import DATE, UID, Body, Parameter, Property, Type, choice, integer, text_schema
 from pacs.workflow.errors import InvalidValue, MissingValue, NotFound, WorkflowError
 from pacs.workflow.item import FIELDS, SCHEDULED_DATETIME, ItemStatus
 from pacs.workflow.step import StepStatus
 from pacs.workflow.steps import PerformedSteps
-from pacs.workflow.text import LONGEST
+from pacs.workflow.text import LONGEST, PATTERN, PATTERNS
 from pacs.workflow.worklist import Worklist
 from pacs.workflow.worklist_table import EQUAL, SORTABLE
 
@@ -68,17 +68,24 @@ def _as_text(value: Any) -> str | None:
     return value
 
 
-def _property(*, is_required: bool = False, **schema: Any) -> Property:
-    kind: dict[str, Any] = {"type": "string" if is_required else ["string", "null"], **schema}
-    return Property(kind, _as_text, is_required=is_required)
+def _property(pattern: str, *, is_required: bool = False, **more: Any) -> Property:
+    schema = text_schema(pattern, **more)
+    if is_required:
+        schema["minLength"] = 1
+    else:
+        schema["type"] = ["string", "null"]
+    return Property(schema, _as_text, is_required=is_required)
 
 
 def _members() -> dict[str, Property]:
-    """Give the members of a body; whether their values are right is the worklist's business."""
+    """Give the members of a body; whether their values make sense is the worklist's business."""
     members = {
-        field.name: _property(is_required=field.is_required, maxLength=LONGEST.get(field.vr, 10)) for field in FIELDS
+        field.name: _property(
+            PATTERNS.get(field.vr, PATTERN), is_required=field.is_required, maxLength=LONGEST.get(field.vr, 10)
+        )
+        for field in FIELDS
     }
-    members[SCHEDULED_DATETIME] = _property(is_required=True, examples=["2026-01-31T08:30:00"])
+    members[SCHEDULED_DATETIME] = _property(PATTERN, is_required=True, examples=["2026-01-31T08:30:00"])
     members["status"] = Property({"enum": [*_STATUSES, None]}, _as_text, is_required=False)
     return members
 
