@@ -258,6 +258,7 @@ class InstanceDeleted(Event):
     user: str
     patient_id: str = _off_wire("")
     peer_address: str = _off_wire("")
+    number_by_sop_class: tuple[tuple[str, int], ...] = _off_wire(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,30 +22,32 @@ from pacs.archive.batch import CommittedObject
 from pacs.archive.candidate import Candidate
 from pacs.archive.commit import CommitThread, Job
 from pacs.archive.deidentified import DeidentifiedIncoming
+from pacs.archive.deletion import Deleted, Deletion
 from pacs.archive.derive import Derivable, Derived, DeriveThread
 from pacs.archive.errors import ArchiveClosed, ObjectGone, StorageFailed
 from pacs.archive.feed import note_events
 from pacs.archive.headers import HeaderReader
 from pacs.archive.incoming import Incoming
-from pacs.archive.index.database import connect_writer, migrate
 from pacs.archive.index.finding import Finding
 from pacs.archive.index.listing import Listing, ListPage, list_in_thread, prepare, total_of
 from pacs.archive.index.readers import PAGE_ROWS, IndexReaders, Pages, Row
+from pacs.archive.index.removal import Doomed
 from pacs.archive.index.search import statement_for
 from pacs.archive.index.writer import IndexWriter
-from pacs.archive.integrity import IntegrityThread, Reporter
 from pacs.archive.interfaces import InstanceHeader, Stored
 from pacs.archive.objects.files import FileStore
 from pacs.archive.objects.journal import Journal
+from pacs.archive.opening import open_in_thread
 from pacs.archive.query import AnyOf, Equals, Query
 from pacs.archive.reading import ReadingThreads
-from pacs.archive.recovery import CLEAN_STOP, Sweep, check_tail, replay_journal
+from pacs.archive.recovery import CLEAN_STOP
 from pacs.archive.retrieval import ObjectCursor, Selection, StoredObject, select_in_thread
 from pacs.archive.settings import ArchiveSettings
 from pacs.archive.space import SpaceGuard
+from pacs.archive.upkeep import Upkeep
 from pacs.dataset.file import DataSetFile
 from pacs.deidentification.deidentifier import Deidentifier
-from pacs.events import DeidentificationRefused, Event, EventBus, ImageReceived, IntegrityAlarm
+from pacs.events import DeidentificationRefused, Event, EventBus, ImageReceived
 from pacs.monitoring.health import ComponentHealth, Health, HealthRegister
 from pacs.monitoring.metrics import Metrics
 from pacs.security.access import Principal
@@ -109,8 +111,17 @@ class Archive:
         self._commit: CommitThread | None = None
         metrics.queue_depth.labels(queue="commit").set_function(lambda: self.waiting)
         self._derive: DeriveThread | None = None
-        self._sweep: Sweep | None = None
-        self._integrity: IntegrityThread | None = None
+        self._upkeep = Upkeep(
+            settings=settings,
+            store=self.store,
+            reactor=reactor,
+            bus=bus,
+            storage=self.storage_health,
+            database=self.database_health,
+            take_in=self.take_in,
+            write=self.write_index,
+        )
+        self._deletion: Deletion | None = None
         self._conflicts = 0
 
     # -- life
@@ -123,7 +134,9 @@ class Archive:
             IndexTooNew: the index is of a newer version.
             OSError: the archive's directory can't be used.
         """
-        writer, was_clean = await deferToThread(self._open_in_thread)
+        writer, was_clean = await deferToThread(
+            open_in_thread, self.settings, self.store, self._journal, self._conflict_noticed_in_thread
+        )
         self._commit = CommitThread(
             settings=self.settings,
             store=self.store,
@@ -132,6 +145,15 @@ class Archive:
             gate=self._gate,
             reactor=self._reactor,
             committed=self._committed_in_thread,
+        )
+        self._deletion = Deletion(
+            store=self.store,
+            change=self.change,
+            retire_journal=self._commit.retire_journal,
+            barrier=self._commit.sync_files,
+            bus=self._bus,
+            metrics=self._metrics,
+            health=self.storage_health,
         )
         self._derive = DeriveThread(
             store=self.store,
@@ -148,54 +170,25 @@ class Archive:
         await self._readers.run(self._take_up_in_thread)
         self.database_health.report("open", Health.HEALTHY)
         self._space.start()
-        if was_clean:
-            self.storage_health.report("sweep", Health.HEALTHY)
-        else:
-            self._start_sweep()
-        self._start_integrity()
+        self._deletion.start()
+        self._upkeep.start(was_clean=was_clean)
 
     async def stop(self) -> None:
         """Commit what waits, empty the index's log, close everything."""
         self._space.stop()
+        if self._deletion is not None:
+            self._deletion.stop()
         await deferToThread(self._close_in_thread)
         if self._commit is not None:
             self._commit.answer_last()
         self._reading.answer_last()
 
-    def _open_in_thread(self) -> tuple[IndexWriter, bool]:
-        self.settings.index_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.store.open()
-        copy = migrate(self.settings.index_path)
-        if copy is not None:
-            self.log.info("the index has a new schema; the old one is kept as {copy}", copy=str(copy))
-        writer = IndexWriter(
-            connect_writer(self.settings.index_path), conflict_noticed=self._conflict_noticed_in_thread
-        )
-        left = self.store.clear_incoming()
-        if left:
-            self.log.info("{count} unfinished objects of an earlier run are removed", count=left)
-        was_clean = writer.state(CLEAN_STOP) != "no"
-        restored = replay_journal(self.settings, self.store, self._journal, writer)
-        if restored:
-            self.log.info("{count} objects of an earlier run are restored from the journal", count=restored)
-        if not was_clean:
-            check_tail(self.store, writer)
-        writer.begin()
-        writer.set_state(CLEAN_STOP, "no")
-        writer.commit()
-        writer.checkpoint()  # a power cut must not bring the "yes" of the last stop back
-        return writer, was_clean
-
     def _close_in_thread(self) -> None:
-        if self._integrity is not None:
-            self._integrity.stop()
-        if self._sweep is not None:
-            self._sweep.stop()
-        is_swept = self._sweep is None or self._sweep.is_complete
+        self._upkeep.stop_in_thread()
         if self._derive is not None:
             self._derive.stop()
         if self._commit is not None:
-            if is_swept:
+            if self._upkeep.is_swept:
                 self._commit.run(lambda writer: writer.set_state(CLEAN_STOP, "yes"))
             self._commit.stop()
         self._journal.close()
@@ -214,55 +207,6 @@ class Archive:
             "coalesce((SELECT CAST(value AS INTEGER) FROM archive_state WHERE name = 'derived_pk'), 0) ORDER BY pk"
         )
         self._derive.add([Derivable(*row) for row in rows])
-
-    def _start_sweep(self) -> None:
-        self.storage_health.report("sweep", Health.RECOVERING, "looking for files that the index does not know")
-        self._sweep = Sweep(
-            settings=self.settings,
-            store=self.store,
-            take_in=lambda candidate: self._reactor.callFromThread(self._take_in_swept, candidate),
-            ended=lambda: self._reactor.callFromThread(
-                self.storage_health.report, "sweep", Health.HEALTHY, "every file is known"
-            ),
-        )
-        self._sweep.start()
-
-    def _start_integrity(self) -> None:
-        call = self._reactor.callFromThread
-        self._integrity = IntegrityThread(
-            index_path=self.settings.index_path,
-            store=self.store,
-            scrub_interval_s=self.settings.scrub_interval_s,
-            reporter=Reporter(
-                write=self._write_aside,
-                database=lambda *report: call(self.database_health.report, *report),
-                storage=lambda *report: call(self.storage_health.report, *report),
-                alarm=lambda description, subject: self._bus.publish(
-                    IntegrityAlarm(description=description, subject=subject)
-                ),
-            ),
-        )
-        self._integrity.start()
-
-    def _write_aside(self, job: Job) -> None:
-        assert self._commit is not None
-        self._commit.run(job).addErrback(
-            lambda failure: self.log.failure("a finding could not be noted in the index", failure)
-        )
-
-    def _take_in_swept(self, candidate: Candidate) -> None:
-        try:
-            self.take_in(candidate).addErrback(self._not_taken_in, candidate)
-        except ArchiveClosed:
-            return
-
-    def _not_taken_in(self, failure: Failure, candidate: Candidate) -> None:
-        self.log.warn(
-            "the file of instance {sop_instance_uid} is put into quarantine: {reason}",
-            sop_instance_uid=candidate.header.sop_instance_uid,
-            reason=failure.getErrorMessage(),
-        )
-        self.store.quarantine(candidate.incoming_path)
 
     # -- doors
 
@@ -435,6 +379,17 @@ class Archive:
             raise ArchiveClosed("the archive is not open")
         return self._commit.run(job)
 
+    async def delete(self, doomed: Doomed, principal: Principal) -> Deleted:
+        """
+        Delete objects, all copies of each, index first, then files; a crash in between ends in their deletion.
+
+        Raises:
+            ArchiveError: nothing was deleted.
+        """
+        if self._deletion is None:
+            raise ArchiveClosed("the archive is not open")
+        return await self._deletion.delete(doomed, principal)
+
     async def change(
         self,
         function: Callable[[IndexWriter], T],
@@ -463,6 +418,7 @@ class Archive:
         errors: list[Exception] = []
 
         def job(writer: IndexWriter) -> None:
+            writer.flush()  # the batch's own rows are not taken back with a change that fails
             first_change_id = writer.next_change_id
             writer.execute("SAVEPOINT change")
             try:
@@ -473,6 +429,7 @@ class Archive:
                 errors.append(error)
                 writer.drop_changes(first_change_id)
                 writer.execute("ROLLBACK TO change")
+                writer.forget()
             writer.execute("RELEASE change")
 
         await self._commit.run(job, is_durable=is_durable)

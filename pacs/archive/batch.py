@@ -14,7 +14,14 @@ from twisted.logger import Logger
 
 from pacs.archive.attributes import ATTRIBUTES_OF, IndexValues, Level, index_values
 from pacs.archive.candidate import Candidate, add_candidate, candidate_of_file
-from pacs.archive.errors import ArchiveError, DataSetMismatch, DuplicateInstance, IdentityConflict, disk_failure
+from pacs.archive.errors import (
+    ArchiveError,
+    DataSetMismatch,
+    DuplicateInstance,
+    IdentityConflict,
+    ObjectGone,
+    disk_failure,
+)
 from pacs.archive.feed import IMAGE_RECEIVED, note_received
 from pacs.archive.index.writer import Existing, IndexWriter
 from pacs.archive.interfaces import DuplicatePolicy, Outcome, Stored
@@ -119,6 +126,8 @@ class Batch:
                 continue
             in_batch.add(uid)
             try:
+                if candidate.is_rebuilt and not is_restoring:
+                    self._must_be_kept(candidate)
                 result = self._place(candidate, existing.get(uid, []))
             except ArchiveError as error:
                 self._discard(candidate)
@@ -158,6 +167,12 @@ class Batch:
         pk = add_candidate(self._writer, candidate, values, path=path, copy_number=copy_number)
         self.stored.append(CommittedObject(candidate, values, pk, path, outcome, replaced))
         return Stored(outcome, path, candidate.size_bytes)
+
+    def _must_be_kept(self, candidate: Candidate) -> None:
+        """A file that the index did not know when it was looked at may be one that is being deleted."""
+        path = candidate.incoming_path
+        if not self._store.exists(path) or self._writer.execute("SELECT 1 FROM deletions WHERE path = ?", (path,)):
+            raise ObjectGone("the object is being deleted")
 
     def _check(self, candidate: Candidate, values: IndexValues) -> None:
         """The data set is what the request said (PS3.4 B.2.3)."""

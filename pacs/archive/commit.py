@@ -13,6 +13,7 @@ refuses objects until a barrier succeeds.
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -248,7 +249,7 @@ class CommitThread:
     def _commit_batch(self, candidates: list[Candidate], jobs: list[Work], reply: _Reply) -> list[Candidate]:
         started_s = time.monotonic()
         is_synced = any(work.is_durable for work in jobs)
-        batch = Batch(self._settings, self._store, self._writer, retire_journal=self._retire_journal)
+        batch = Batch(self._settings, self._store, self._writer, retire_journal=self.retire_journal)
         try:
             self._writer.begin(is_synced=is_synced)
             batch.place_all(candidates)
@@ -301,16 +302,42 @@ class CommitThread:
             try:
                 self._writer.commit()
                 if batch.stored:
-                    self._store.barrier()
+                    self.sync_files()
                     self._journal.covered()
             except OSError:
                 batch.take_back()
                 raise
 
-    def _retire_journal(self) -> None:
-        """Make the journal's objects durable where they are: an object is about to go that it may hold."""
-        self._store.barrier()
+    # -- for jobs, in the thread
+
+    def sync_files(self) -> None:
+        """
+        Make files and names durable.
+
+        Raises:
+            OSError: they may not be. The failure is told once, and belongs to everything that was not synced yet: the
+                batch fails too, and objects are refused until what it may have lost was written again.
+        """
+        if self._is_suspect:
+            raise OSError(errno.EIO, "an earlier sync has failed")
+        try:
+            self._store.barrier()
+        except OSError:
+            self._is_suspect = True
+            self._journal.distrust()
+            raise
+
+    def retire_journal(self) -> None:
+        """
+        Make the journal's objects durable where they are: an object is about to go that it may hold.
+
+        Raises:
+            OSError: they are not.
+        """
+        self.sync_files()
         self._journal.clear()
+
+    # -- within
 
     def _log_length(self) -> int:
         try:

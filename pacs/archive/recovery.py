@@ -163,7 +163,11 @@ class Sweep:
 
     def _look_at(self, connection: sqlite3.Connection, paths: list[str]) -> None:
         marks = ",".join("?" * len(paths))
-        rows = connection.execute(f"SELECT path FROM instances WHERE path IN ({marks})", paths)
+        rows = connection.execute(
+            f"SELECT path FROM instances WHERE path IN ({marks})"
+            f" UNION SELECT path FROM deletions WHERE path IN ({marks})",
+            [*paths, *paths],
+        )
         known = {str(row[0]) for row in rows}
         for path in paths:
             if path not in known:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +17,8 @@ from twisted.logger import Logger
 from pacs.archive.archive import Archive
 from pacs.archive.attributes import index_values
 from pacs.archive.candidate import add_candidate, candidate_of_file
-from pacs.archive.errors import ArchiveError
-from pacs.archive.index.database import connect_writer, migrate
+from pacs.archive.errors import ArchiveError, ObjectGone
+from pacs.archive.index.database import connect_reader, connect_writer, migrate
 from pacs.archive.index.schema import PERFORMED_STEPS, STEP_LINKS, TOKENS, WORKLIST
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import DuplicatePolicy
@@ -50,6 +51,7 @@ def rebuild(settings: ArchiveSettings, progress: Progress) -> dict[str, Any]:
     store = FileStore(settings.root_path, index_directory=settings.index_path.parent)
     store.open()
     try:
+        _finish_deletions(settings.index_path, store)
         migrate(new_path)
         connection = connect_writer(new_path)
         writer = IndexWriter(connection, conflict_noticed=lambda: None)
@@ -94,6 +96,24 @@ def _index_all(settings: ArchiveSettings, store: FileStore, writer: IndexWriter,
     return {"indexed": indexed, "unreadable": unreadable}
 
 
+def _finish_deletions(old_path: Path, store: FileStore) -> None:
+    """Remove the files of objects that were deleted and had not gone yet, as far as the old index can be read."""
+    if not old_path.exists():
+        return
+    try:
+        with closing(connect_reader(old_path)) as connection:
+            rows = connection.execute(
+                "SELECT path FROM deletions d WHERE NOT EXISTS (SELECT 1 FROM instances i"
+                " WHERE i.sop_instance_uid = d.sop_instance_uid AND i.path = d.path)"
+            ).fetchall()
+    except sqlite3.DatabaseError as error:
+        log.warn("deletions of the old index can't be read: {error}", error=str(error))
+        return
+    for (path,) in rows:
+        store.discard(path)
+    store.remove_empty_directories([path for (path,) in rows])
+
+
 def _keep_what_objects_do_not_tell(old_path: Path, connection: sqlite3.Connection) -> int:
     """Take over tokens, worklist and performed steps, as far as the old index can be read."""
     if not old_path.exists():
@@ -134,13 +154,14 @@ async def reconcile(archive: Archive, progress: Progress) -> dict[str, Any]:
     counts = {"indexed": 0, "removed": 0, "unreadable": 0}
     paths = await deferToThread(lambda: list(archive.store.objects()))
     known = await archive.run(lambda connection: {str(r[0]) for r in connection.execute("SELECT path FROM instances")})
-    unknown = [path for path in paths if path not in known]
+    going = await archive.run(lambda connection: {str(r[0]) for r in connection.execute("SELECT path FROM deletions")})
+    unknown = [path for path in paths if path not in known and path not in going]
     for number, path in enumerate(unknown, 1):
         try:
             candidate = await deferToThread(candidate_of_file, archive.store, path, limits=archive.settings.scan_limits)
             await archive.take_in(candidate)
             counts["indexed"] += 1
-        except FileNotFoundError:
+        except (FileNotFoundError, ObjectGone):
             continue
         except (DataSetError, ArchiveError, OSError):
             counts["unreadable"] += 1

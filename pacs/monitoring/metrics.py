@@ -53,6 +53,7 @@ class Metrics:
         self.retrieved_instances_total = Counter(
             "pacs_retrieved_instances_total", "Objects sent to whoever retrieved them.", registry=registry
         )
+        self.deleted_instances_total = Counter("pacs_deleted_instances_total", "Objects deleted.", registry=registry)
         self.access_denied_total = Counter(
             "pacs_access_denied_total", "Requests beyond the caller's rights.", ["operation"], registry=registry
         )

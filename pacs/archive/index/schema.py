@@ -29,7 +29,7 @@ from pacs.archive.attributes import ATTRIBUTES_OF, Level, Matching
 KEY: Final = BigInteger().with_variant(Integer, "sqlite")
 METADATA: Final = MetaData()
 _NOT_ENDED: Final = text("state IN ('waiting', 'running', 'paused')")
-SCHEMA: Final = "0006"
+SCHEMA: Final = "0007"
 """The last migration: what a new index is made as."""
 
 
@@ -136,6 +136,17 @@ QUARANTINE: Final = Table(
     Column("reason", Text, nullable=False),
     Column("noted_at", BigInteger, nullable=False),
 )
+
+DELETIONS: Final = Table(
+    "deletions",
+    METADATA,
+    Column("pk", KEY, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("sop_instance_uid", Text, nullable=False),
+    Column("noted_at", BigInteger, nullable=False),
+    Index("deletions_by_path", "path"),
+)
+"""Files of objects that were deleted: they have no row any more and are about to go."""
 
 ARCHIVE_STATE: Final = Table(
     "archive_state",

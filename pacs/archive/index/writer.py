@@ -87,6 +87,7 @@ _EXISTING: Final = (
 )
 
 
+_KEYS_OF_THE_PAST: Final = (("checked_pk", 0), ("derived_pk", 1))
 _INSERT_HEADER: Final = "INSERT OR REPLACE INTO headers (instance_pk, data) SELECT pk, ? FROM instances WHERE pk = ?"
 
 
@@ -151,6 +152,8 @@ class IndexWriter:
             table: int(self._execute(f"SELECT coalesce(max(pk), 0) + 1 FROM {table}").fetchone()[0])
             for table in ("patients", "studies", "series", "instances")
         }
+        for name, beyond in _KEYS_OF_THE_PAST:  # the newest rows may have been deleted: their keys do not come again
+            self._next_pk["instances"] = max(self._next_pk["instances"], int(self.state(name) or 0) + beyond)
 
     # -- transactions
 
@@ -165,7 +168,7 @@ class IndexWriter:
             self._execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
             self._is_synced = is_synced
         if len(self._patients) + len(self._studies) + len(self._series) > REMEMBERED:
-            self._forget()
+            self.forget()
         self._execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -180,7 +183,7 @@ class IndexWriter:
         self._instance_rows = []
         self._counts = {}
         self._changes = []
-        self._forget()
+        self.forget()
 
     def checkpoint(self) -> None:
         """
@@ -274,12 +277,17 @@ class IndexWriter:
         self._execute("DELETE FROM instances WHERE pk = ?", (existing.pk,))
         self._count(place, -1, -existing.size_bytes)
         self.flush()
-        self._forget()
+        self.forget()
         if self._execute("DELETE FROM series WHERE pk = ? AND num_instances <= 0", (place.series_pk,)).rowcount:
             self._execute("UPDATE studies SET num_series = num_series - 1 WHERE pk = ?", (place.study_pk,))
         if self._execute("DELETE FROM studies WHERE pk = ? AND num_instances <= 0", (place.study_pk,)).rowcount:
             self._execute("UPDATE patients SET num_studies = num_studies - 1 WHERE pk = ?", (place.patient_pk,))
         self._execute("DELETE FROM patients WHERE pk = ? AND num_instances <= 0", (place.patient_pk,))
+
+    def forget(self) -> None:
+        """Look up rows of patients, studies and series again: some may be gone."""
+        for remembered in (self._patients, self._studies, self._series, self._modalities, self._sop_classes):
+            remembered.clear()
 
     def set_derived(self, rows: Sequence[tuple[int, str, bytes | None]]) -> None:
         """Note checksum and header of objects; of one that is gone, nothing."""
@@ -316,10 +324,6 @@ class IndexWriter:
         pk = self._next_pk[table]
         self._next_pk[table] = pk + 1
         return pk
-
-    def _forget(self) -> None:
-        for remembered in (self._patients, self._studies, self._series, self._modalities, self._sop_classes):
-            remembered.clear()
 
     def _patient(self, values: IndexValues) -> int:
         patient = values.patient

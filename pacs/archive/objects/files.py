@@ -11,7 +11,7 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -178,6 +178,17 @@ class FileStore:
             os.unlink(self._prefix + path)
         except FileNotFoundError:
             return
+
+    def remove_empty_directories(self, paths: Iterable[str]) -> None:
+        """Remove the directories that some removed objects have left empty."""
+        for directory in {os.path.dirname(path) for path in paths}:
+            while directory.startswith(OBJECTS + "/"):
+                try:
+                    os.rmdir(self._prefix + directory)
+                except OSError:
+                    break  # it has something
+                self._known_directories.discard(directory)
+                directory = os.path.dirname(directory)
 
     def clear_incoming(self) -> int:
         """Remove what an earlier process left unfinished; give how many."""

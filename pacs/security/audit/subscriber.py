@@ -153,7 +153,7 @@ class AuditSubscriber:
 
     def _deleted(self, event: InstanceDeleted) -> None:
         user = Party(event.user, event.peer_address, is_user=True)
-        study = StudyInstances(event.study_instance_uid, event.patient_id)
+        study = StudyInstances(event.study_instance_uid, event.patient_id, event.number_by_sop_class)
         if event.level == "study":
             self._audit.put(self._audit.build.study_deleted(user, study))
         else:
