@@ -42,6 +42,7 @@ from pacs.security.tls import TLSFault, TLSSettings, load_identity, make_server_
 from pacs.security.tokens import check_name, parse_expiry
 from pacs.web.api.archive import ArchiveRoutes
 from pacs.web.api.audit import AuditRoutes
+from pacs.web.api.deletion import DeletionRoutes
 from pacs.web.api.events import EventRoutes
 from pacs.web.api.network import NetworkRoutes
 from pacs.web.api.system import SystemRoutes
@@ -287,6 +288,7 @@ def _routes(
         ).routes(),
         *TokenRoutes(registry=tokens, now_s=time.time).routes(),
         *ArchiveRoutes(archive=parts.archive, bus=parts.bus, metrics=parts.metrics, clock=reactor).routes(),
+        *DeletionRoutes(archive=parts.archive).routes(),
         *NetworkRoutes(associations=parts.associations, nodes=parts.nodes, clock=reactor).routes(),
         *AuditRoutes(audit=parts.audit).routes(),
         *WorkflowRoutes(
