@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from pacs.archive.archive import Archive
 from pacs.archive.errors import IndexTooNew
 from pacs.archive.reindex import reconcile
-from pacs.assembly.access import PasswordService, make_admission, password_verifier
+from pacs.assembly.access import PasswordService, make_admission, password_verifier, token_verifier
 from pacs.assembly.archive import archive_settings
 from pacs.assembly.audit import NetworkEntryService, make_audit_service
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
@@ -58,6 +58,7 @@ from pacs.net.requestor import Requestor
 from pacs.net.settings import AcceptorSettings, AssociationSettings
 from pacs.ordered_service import OrderedMultiService
 from pacs.security.audit import AuditKeyError
+from pacs.security.logins import LoginReporter
 from pacs.services.authorization import Authorization
 from pacs.services.query import QueryService
 from pacs.services.retrieve import RetrieveService
@@ -257,6 +258,11 @@ def _settle(_: object) -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
+def _call_all(functions: Sequence[Callable[[], object]]) -> None:
+    for function in functions:
+        function()
+
+
 def _share_one_heap() -> None:
     """Have all threads allocate from one heap: the interpreter lets one run at a time, and several cost 3 MB."""
     try:
@@ -387,7 +393,9 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
     authorization = Authorization(denials=denials)
     nodes = _remote_nodes(configuration, contexts=contexts, reactor=reactor)
     verifier = password_verifier(configuration, reactor)
-    admission = make_admission(configuration, verifier=verifier, clock=reactor)
+    tokens = token_verifier(configuration, reactor)
+    logins = LoginReporter(bus=bus, clock=reactor)
+    admission = make_admission(configuration, verifier=verifier, tokens=tokens, logins=logins, clock=reactor)
     transcoder = Transcoder(settings=transcoding_settings(configuration), reactor=reactor)
     registry = AssociationRegistry(clock=reactor)
     workflow = make_workflow(
@@ -446,6 +454,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         reactor=reactor,
     )
     web: list[IService] = []
+    reloads: list[Callable[[], object]] = [tls.reload]
     if configuration.rest_api.enabled:
         from pacs.assembly.web import Collaborators, make_web  # costs memory
 
@@ -461,12 +470,21 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
             verifier=verifier,
             worklist=workflow.worklist,
             steps=workflow.steps,
+            tokens=tokens,
+            logins=logins,
             closed=lambda: "" if auditing.audit.is_recording else "the audit log cannot be written",
         )
         made = make_web(configuration, parts, reactor=reactor)
         web.append(made.service)
+        if made.https is not None:
+            reloads.append(made.https.reload)
         commands.update(made.commands)
-    whole = Server(configuration=configuration, lock=RootPathLock(root_path), reload=tls.reload, reactor=reactor)
+    whole = Server(
+        configuration=configuration,
+        lock=RootPathLock(root_path),
+        reload=lambda: _call_all(reloads),
+        reactor=reactor,
+    )
     for child in (
         auditing,
         ArchiveService(archive),

@@ -136,6 +136,27 @@ class AccessDenied(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UserAuthenticated(Event):
+    """
+    Somebody logged in or out, or failed to; within the server only.
+
+    Attributes:
+        user: the name that was claimed, or that was found right.
+        method: how, one of a closed set of words.
+        is_success: the credentials were right.
+        is_login: else it is a logout.
+        is_one_too_many: that address has failed more often than is borne within a minute.
+    """
+
+    user: str
+    peer_address: str
+    method: str
+    is_success: bool
+    is_login: bool = True
+    is_one_too_many: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IntegrityAlarm(Event):
     """
     What is kept, or was about to be, contradicts itself: a person must look; within the server only.

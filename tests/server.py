@@ -77,6 +77,7 @@ class Server:
             "security": {"access_control": {"default_role": "technologist"}},
         }
         self.config.write_text(yaml.safe_dump(merged(base, configuration or {})))
+        self.config.chmod(0o600)
 
     def start(self, *before: str) -> None:
         """Start it, maybe under another command, and wait until it listens."""

@@ -107,7 +107,7 @@ class Contexts:
         return identity, server, client
 
     def _warn(self, message: str) -> None:
-        self.log.warn("{message}", message=message)
+        self.log.warn("server.tls.{message}", message=message)
 
     def _use(self, identity: Identity | None, server: SSL.Context | None, client: SSL.Context | None) -> None:
         self.identity = identity

@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlsplit
 
-from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
@@ -23,6 +22,7 @@ from pacs.archive.archive import Archive
 from pacs.archive.errors import ArchiveBusy, ArchiveClosed, ArchiveError, ObjectGone, StorageFailed, StorageFull
 from pacs.archive.feed import SECONDS_OF_A_DAY, ChangeFeed
 from pacs.assembly.access import access_policy
+from pacs.assembly.https import HTTPSContext
 from pacs.config import Configuration
 from pacs.control.server import ControlCommand, Progress
 from pacs.events import EventBus
@@ -31,20 +31,19 @@ from pacs.monitoring.health import HealthRegister
 from pacs.monitoring.metrics import Metrics
 from pacs.net.nodes import RemoteNodes
 from pacs.net.registry import AssociationRegistry
-from pacs.net.tls import ServerConnections
 from pacs.security.access import Role
 from pacs.security.audit import AuditLog
-from pacs.security.audit.codes import AlertKind
 from pacs.security.credentials import PasswordVerifier
+from pacs.security.logins import LoginReporter
 from pacs.security.policy import parse_network
 from pacs.security.throttle import FailureThrottle
-from pacs.security.tls import TLSFault, TLSSettings, load_identity, make_server_context
 from pacs.security.tokens import check_name, parse_expiry
 from pacs.web.api.archive import ArchiveRoutes
 from pacs.web.api.audit import AuditRoutes
 from pacs.web.api.deletion import DeletionRoutes
 from pacs.web.api.events import EventRoutes
 from pacs.web.api.network import NetworkRoutes
+from pacs.web.api.session import SessionRoutes
 from pacs.web.api.system import SystemRoutes
 from pacs.web.api.tokens import TokenRoutes
 from pacs.web.api.workflow import WorkflowRoutes, workflow_error
@@ -53,11 +52,15 @@ from pacs.web.errors import HTTPError
 from pacs.web.openapi import openapi_route
 from pacs.web.root import WebRoot
 from pacs.web.routes import Route
+from pacs.web.sessions import SessionRegistry, origin_of
 from pacs.web.settings import WebSettings
 from pacs.web.site import WebSite
 from pacs.web.tokens import TokenRegistry
 from pacs.workflow.steps import PerformedSteps
 from pacs.workflow.worklist import Worklist
+
+if TYPE_CHECKING:
+    from pacs.security.oidc.tokens import TokenVerifier
 
 COUNT_TIMEOUT_S: Final = 2.0
 BACKLOG: Final = 256
@@ -84,6 +87,8 @@ class Collaborators:
     nodes: RemoteNodes
     associations: AssociationRegistry
     verifier: PasswordVerifier
+    tokens: TokenVerifier | None
+    logins: LoginReporter
     worklist: Worklist
     steps: PerformedSteps
     closed: Callable[[], str]
@@ -118,33 +123,6 @@ def archive_error(error: Exception) -> HTTPError | None:
     return HTTPError(status, error.comment, headers={"Retry-After": "30"} if status in (503, 507) else {})
 
 
-def tls_context(configuration: Configuration) -> SSL.Context | None:
-    """
-    Give the context for HTTPS, or None where HTTP is plain.
-
-    Raises:
-        TLSFault: a file can't be used.
-    """
-    tls = configuration.rest_api.tls
-    if not tls.enabled:
-        return None
-    try:
-        for key in ("certificate", "private_key"):
-            if getattr(tls, key) is None:
-                raise TLSFault(key, "is missing; give the path of a PEM file")
-        settings = TLSSettings(
-            certificate=Path(tls.certificate or ""),
-            private_key=Path(tls.private_key or ""),
-            ca_certificate=Path(),  # client certificates are not asked for
-            min_version=tls.min_version,
-        )
-        identity = load_identity(settings, lambda message: WebService.log.warn("{message}", message=message))
-        return make_server_context(settings, identity)
-    except TLSFault as fault:
-        fault.section = ("rest_api", "tls")
-        raise
-
-
 class WebService(Service):
     """Listens for HTTP; at the end lets running requests finish."""
 
@@ -154,6 +132,7 @@ class WebService(Service):
         self,
         *,
         site: WebSite,
+        https: HTTPSContext | None,
         tokens: TokenRegistry,
         feed: ChangeFeed,
         end_streams: Callable[[], None],
@@ -163,10 +142,9 @@ class WebService(Service):
         self._feed = feed
         self._end_streams = end_streams
         self._site = site
-        context = tls_context(configuration)
         self._factory: Any = site
-        if context is not None:
-            self._factory = TLSMemoryBIOFactory(ServerConnections(context), False, site, reactor)
+        if https is not None:
+            self._factory = TLSMemoryBIOFactory(https.connections, False, site, reactor)
             self._factory.noisy = False
         self._tokens = tokens
         self._rest = configuration.rest_api
@@ -220,15 +198,23 @@ class Web:
 
     Attributes:
         commands: of the control socket.
+        https: None where HTTP is plain.
     """
 
     service: WebService
     commands: Mapping[str, ControlCommand]
+    https: HTTPSContext | None
 
 
 def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any) -> Web:
-    """Build the HTTP side."""
+    """
+    Build the HTTP side.
+
+    Raises:
+        TLSFault: certificate or key of HTTPS can't be used.
+    """
     settings = web_settings(configuration)
+    https = HTTPSContext(configuration) if settings.is_encrypted else None
     tokens = TokenRegistry(archive=parts.archive, root_path=settings.root_path, now_s=time.time)
     feed = ChangeFeed(
         run=parts.archive.run,
@@ -237,18 +223,31 @@ def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any
         clock=reactor,
     )
     events = EventRoutes(feed=feed, bus=parts.bus, clock=reactor)
-    routes = (*_routes(configuration, parts, tokens, settings, reactor=reactor), *events.routes())
+    public_origin = origin_of(configuration.rest_api.public_url or "")
+    sessions = SessionRegistry(
+        is_encrypted=settings.is_encrypted or public_origin.startswith("https://"),
+        public_origin=public_origin,
+        clock=reactor,
+    )
+    routes = (
+        *_routes(configuration, parts, tokens, settings, reactor=reactor),
+        *SessionRoutes(sessions=sessions, logins=parts.logins).routes(),
+        *events.routes(),
+    )
     root = WebRoot(
         settings=settings,
         routes=(*routes, openapi_route(routes)),
         authenticator=Authenticator(
             is_enabled=settings.is_authentication_enabled,
             tokens=tokens,
+            provider=parts.tokens,
             verifier=parts.verifier,
+            sessions=sessions,
             policy=access_policy(configuration),
             throttle=FailureThrottle(clock=reactor),
-            failed=_failed_logins(parts.audit),
+            logins=parts.logins,
             clock=reactor,
+            now_s=time.time,
         ),
         denials=parts.denials,
         translate=lambda error: archive_error(error) or workflow_error(error),
@@ -257,13 +256,14 @@ def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any
     site = WebSite(root=root, settings=settings, metrics=parts.metrics, clock=reactor)
     service = WebService(
         site=site,
+        https=https,
         tokens=tokens,
         feed=feed,
         end_streams=events.close_all,
         configuration=configuration,
         reactor=reactor,
     )
-    return Web(service, token_commands(tokens))
+    return Web(service, token_commands(tokens), https)
 
 
 def _routes(
@@ -295,17 +295,6 @@ def _routes(
             worklist=parts.worklist, steps=parts.steps, bus=parts.bus, metrics=parts.metrics, clock=reactor
         ).routes(),
     )
-
-
-def _failed_logins(audit: AuditLog) -> Callable[[str, str, bool], None]:
-    def failed(name: str, address: str, is_too_many: bool) -> None:
-        audit.user_authentication(name, peer_address=address, is_success=False, description="HTTP")
-        if is_too_many:
-            audit.security_alert(
-                AlertKind.NODE_AUTHENTICATION, "more than ten failed logins in a minute", peer_address=address
-            )
-
-    return failed
 
 
 def token_commands(tokens: TokenRegistry) -> Mapping[str, ControlCommand]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
@@ -287,13 +288,34 @@ class HTTPTLS(Section):
     min_version: TLSVersion = Field(default="1.2", description='"1.2" or "1.3"')
 
 
-class OIDC(Section):
-    """OpenID Connect."""
+def _provider_url(value: str | None) -> str | None:
+    if value is None:
+        return None
+    parts = urlsplit(value)
+    is_here = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not value.isascii() or not parts.hostname or not (parts.scheme == "https" or is_here):
+        raise ValueError("no https:// URL")
+    return value
 
-    issuer: str | None = Field(default=None, description="URL")
-    audience: str | None = Field(default=None, description="of the tokens")
-    roles_claim: str = Field(default="roles", description="where a token has its roles")
-    jwks_url: str | None = Field(default=None, description="where the keys are")
+
+ProviderURL = Annotated[str | None, AfterValidator(_provider_url)]
+
+
+class OIDC(Section):
+    """OpenID Connect: tokens of an identity provider, over HTTP and as user identity of associations."""
+
+    issuer: ProviderURL = Field(default=None, description="URL, exactly as the tokens have it; null: no such tokens")
+    audience: str | None = Field(default=None, description="that the tokens must be meant for")
+    roles_claim: str = Field(
+        default="roles", min_length=1, description="where a token has its roles; realm_access.roles, for example"
+    )
+    jwks_url: ProviderURL = Field(default=None, description="where the keys are; null: the issuer's metadata say where")
+
+    @model_validator(mode="after")
+    def _has_audience(self) -> Self:
+        if self.issuer is not None and not self.audience:
+            raise ValueError("issuer needs an audience: else a token that was made for another service would do")
+        return self
 
 
 class Authentication(Section):

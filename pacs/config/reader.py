@@ -20,6 +20,7 @@ from pacs.config.advice import advice
 from pacs.config.availability import refused_keys, warnings
 from pacs.config.errors import ConfigurationError, Fault
 from pacs.config.model import Configuration
+from pacs.config.secrets import SecretsLook
 
 ENVIRONMENT_PREFIX: Final = "PACS_"
 LARGEST_FILE_BYTES: Final = 1 << 20
@@ -56,16 +57,28 @@ class Loaded:
 
 @dataclass(slots=True)
 class _Reading:
-    """What is gathered while a configuration is read."""
+    """
+    What is gathered while a configuration is read.
+
+    Attributes:
+        references: keys whose values come from other files or from the environment.
+        secret_files: those other files.
+    """
 
     source: str
     faults: list[Fault] = field(default_factory=list)
     lines: dict[tuple[str | int, ...], tuple[str, int]] = field(default_factory=dict)
+    references: set[tuple[str | int, ...]] = field(default_factory=set)
+    secret_files: list[tuple[tuple[str | int, ...], Path]] = field(default_factory=list)
     node_count: int = 0
 
     def fault(self, path: tuple[str | int, ...], message: str, line: int = 0) -> None:
         source, known_line = self.place(path)
         self.faults.append(Fault(source, line or known_line, _key(path), message))
+
+    def is_by_value(self, path: tuple[str | int, ...]) -> bool:
+        """Whether a value stands in the file itself, not in another one or in the environment."""
+        return path in self.lines and self.lines[path][0] == self.source and path not in self.references
 
     def place(self, path: tuple[str | int, ...]) -> tuple[str, int]:
         """Give source and line of a key, or of the nearest one above it."""
@@ -106,9 +119,14 @@ def load_configuration(path: Path | None, environment: Mapping[str, str]) -> Loa
     for key in refused_keys(configuration):
         path_of_key = tuple(int(part) if part.isdigit() else part for part in key.split("."))
         reading.fault(path_of_key, "not available yet; remove it to use the default")
+    secrets = SecretsLook(configuration, path if exists else None, reading.is_by_value)
+    for place, secret_file in reading.secret_files:
+        secrets.look_at_file(place, secret_file)
+    for place, message in secrets.faults:
+        reading.fault(place, message)
     if reading.faults:
         raise ConfigurationError(reading.faults)
-    told = (*warnings(configuration), *advice(configuration))
+    told = (*warnings(configuration), *advice(configuration), *secrets.warnings)
     return Loaded(configuration, path if exists else None, told, reading.lines)
 
 
@@ -171,6 +189,8 @@ def _scalar(node: yaml.Node, path: tuple[str | int, ...], reading: _Reading, env
     value = node.value
     if node.tag == "tag:yaml.org,2002:str" or "${" in value:
         replaced = _replace_variables(str(value), path, reading, environment)
+        if replaced != value:
+            reading.references.add(path)
         return yaml.safe_load(replaced) if replaced != value and not getattr(node, "style", None) else replaced
     loader = yaml.SafeLoader("")
     try:
@@ -245,6 +265,8 @@ def _read_secret_files(
                 reading.fault((*path, key), f"stands beside {name}; give one of the two")
             values[name] = content
             reading.lines[(*path, name)] = reading.place((*path, key))
+            reading.references.add((*path, name))
+            reading.secret_files.append(((*path, key), Path(str(file_name))))
         elif isinstance(values[key], dict) and key in model.model_fields:
             for inner in _models_in(model.model_fields[key].annotation):
                 _read_secret_files(inner, values[key], (*path, key), reading)

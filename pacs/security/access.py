@@ -6,7 +6,7 @@ Who may do what: principals, roles, operations, and the table of rights (the con
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -100,6 +100,11 @@ RIGHTS: Final[Mapping[Role, frozenset[Operation]]] = {
     role: frozenset(operation for operation, least in LEAST_ROLE.items() if _RANK[least] <= _RANK[role])
     for role in Role
 }
+
+
+def highest_role(roles: Iterable[Role]) -> Role:
+    """Give the role with most rights; `NONE` when there is none."""
+    return max(roles, key=_RANK.__getitem__, default=Role.NONE)
 
 
 @dataclass(frozen=True, slots=True)

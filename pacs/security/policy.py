@@ -25,6 +25,7 @@ ENABLED: Place = (*_ACCESS_CONTROL, "enabled")
 DEFAULT_ROLE: Place = (*_ACCESS_CONTROL, "default_role")
 GRANTS: Place = (*_ACCESS_CONTROL, "grants")
 USERS: Place = (*_ACCESS_CONTROL, "users")
+OIDC: Place = ("rest_api", "authentication", "oidc")
 ALLOWED_AE_TITLES: Place = ("security", "allowed_ae_titles")
 
 
@@ -175,14 +176,22 @@ class AccessPolicy:
         """Give who asks over DIMSE."""
         return self._principal(ae_title, origin, user)
 
+    def principal_of_token(self, name: str, origin: Origin, *, user: str, role: Role) -> Principal:
+        """Give who asks with a token of the identity provider, which says the role."""
+        decision = Decision(role, OIDC) if self._is_enabled else Decision(Role.ADMINISTRATOR, ENABLED)
+        return _principal(name, origin, user, decision)
+
     def _make_principal(self, ae_title: str, origin: Origin, user: str | None) -> Principal:
-        decision = self.decide(ae_title, origin, user=user)
-        return Principal(
-            name=ae_title,
-            peer_address=origin.peer_address,
-            role=decision.role,
-            because=dotted(decision.place),
-            user=user,
-            is_encrypted=origin.is_encrypted,
-            certificate_names=origin.certificate_names,
-        )
+        return _principal(ae_title, origin, user, self.decide(ae_title, origin, user=user))
+
+
+def _principal(name: str, origin: Origin, user: str | None, decision: Decision) -> Principal:
+    return Principal(
+        name=name,
+        peer_address=origin.peer_address,
+        role=decision.role,
+        because=dotted(decision.place),
+        user=user,
+        is_encrypted=origin.is_encrypted,
+        certificate_names=origin.certificate_names,
+    )

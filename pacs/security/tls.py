@@ -7,7 +7,6 @@ told as the key of the configuration and what to do; there is no way back to pla
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from OpenSSL import SSL, crypto
 
-LARGEST_FILE_BYTES: Final = 16 << 20
+from pacs.security.secret_files import LARGEST_FILE_BYTES, SecretFileError, read_secret_file
+
 LEAST_RSA_BITS: Final = 2048
 LEAST_EC_BITS: Final = 256
 SESSION_CONTEXT: Final = b"productionpacs"
@@ -122,7 +122,7 @@ def load_identity(settings: TLSSettings, warn: Callable[[str], None]) -> Identit
     Read our certificate with its chain and the private key.
 
     Args:
-        warn: told of files that others can read.
+        warn: told of files that others can read, with the key of the section.
 
     Raises:
         TLSFault: they can't be read, do not belong together, are expired or too weak for the profile.
@@ -218,20 +218,11 @@ def _note_verification(connection: SSL.Connection, certificate: crypto.X509, cod
     return bool(ok)
 
 
-def read_secret(key: str, path: Path, warn: Callable[[str], None]) -> bytes:
-    """
-    Read a file that only we may read.
-
-    Raises:
-        TLSFault: everybody can read it, or it can't be read.
-    """
-    data = _read(key, path)
-    mode = path.stat().st_mode
-    if mode & stat.S_IROTH:
-        raise TLSFault(key, f"'{path}' can be read by everybody; chmod o-r it")
-    if mode & stat.S_IRGRP:
-        warn(f"server.tls.{key}: '{path}' can be read by its group; chmod g-r it")
-    return data
+def _read_secret(key: str, path: Path, warn: Callable[[str], None]) -> bytes:
+    try:
+        return read_secret_file(path, lambda message: warn(f"{key}: {message}"))
+    except SecretFileError as error:
+        raise TLSFault(key, str(error)) from None
 
 
 def _make_context(settings: TLSSettings, method: int) -> SSL.Context:
@@ -298,10 +289,10 @@ def _revocation_lists(path: Path) -> list[x509.CertificateRevocationList]:
 
 def _private_key(settings: TLSSettings, warn: Callable[[str], None]) -> Any:
     path, password_path = settings.private_key, settings.private_key_password_file
-    data = read_secret("private_key", path, warn)
+    data = _read_secret("private_key", path, warn)
     password = None
     if password_path is not None:
-        password = read_secret("private_key_password_file", password_path, warn).rstrip(b"\r\n")
+        password = _read_secret("private_key_password_file", password_path, warn).rstrip(b"\r\n")
     try:
         return load_pem_private_key(data, password or None)
     except TypeError:  # encrypted and no password, or the other way round

@@ -40,8 +40,11 @@ class Token:
 
     def matches(self, secret: str, now_s: float) -> bool:
         """Whether a secret is this token's, and may still be used."""
-        is_same = hmac.compare_digest(hash_token(secret), self.sha256)
-        return is_same and (self.expires_at is None or now_s < self.expires_at)
+        return hmac.compare_digest(hash_token(secret), self.sha256) and not self.has_expired(now_s)
+
+    def has_expired(self, now_s: float) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and now_s >= self.expires_at
 
     def shown(self) -> dict[str, object]:
         """Give what its owner may see; times in ISO 8601."""

@@ -14,6 +14,7 @@ from pacs.web.answers import Answer, one
 from pacs.web.errors import CODES
 from pacs.web.routes import Call, Route
 from pacs.web.schema import Parameter
+from pacs.web.sessions import COOKIE
 
 PATH: Final = "/api/v1/openapi.json"
 _ANY_SLASHES: Final = re.compile(r"\.\.\.\}")
@@ -51,6 +52,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "basic": {"type": "http", "scheme": "basic"},
+                "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
             },
         },
     }
@@ -81,7 +83,7 @@ def _operation(route: Route) -> dict[str, Any]:
             *(_parameter(item, "query") for item in route.query),
         ],
         "responses": {str(route.status): {"description": "success", **content}, **_errors(route)},
-        "security": [] if route.operation is None else [{"bearer": []}, {"basic": []}],
+        "security": [] if route.operation is None else [{"bearer": []}, {"basic": []}, {"session": []}],
     }
     if route.operation is not None:
         found["description"] = f"Needs the role {LEAST_ROLE[route.operation].value}."

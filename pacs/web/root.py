@@ -21,17 +21,18 @@ from werkzeug.exceptions import HTTPException
 from pacs.monitoring.denials import Denials
 from pacs.security.access import Principal, Role
 from pacs.web.answers import JSON_TYPE, Answer, Stream, encode_json
-from pacs.web.authentication import Authenticator
+from pacs.web.authentication import BY_NOTHING, Authenticator
 from pacs.web.errors import HTTPError
 from pacs.web.gate import Gate
 from pacs.web.request import WebRequest
 from pacs.web.routes import Call, Route, parse_query
+from pacs.web.sessions import Identity
 from pacs.web.settings import WebSettings
 
 GZIP_LEAST_BYTES: Final = 1400
 GZIP_MOST_BYTES: Final = 4 << 20  # more would keep the reactor for too long
 _PLACE: Final = re.compile(r"\{(\w+)(\.\.\.)?\}")
-_PUBLIC: Final = Principal(name="", peer_address="", role=Role.NONE)
+_PUBLIC: Final = Identity(Principal(name="", peer_address="", role=Role.NONE), BY_NOTHING)
 
 Translate = Callable[[Exception], HTTPError | None]
 """Gives the answer to an error of another room, or None when it is none that was foreseen."""
@@ -138,17 +139,17 @@ class WebRoot:
         return HTTPError(500, "the server failed; its log says why")
 
     async def _call(self, route: Route, request: WebRequest, values: Mapping[str, str]) -> Call:
-        principal = _PUBLIC
+        identity = _PUBLIC
         if route.operation is not None:
-            principal = await self._authenticator.authenticate(request, self._gate.client_address(request))
-            if not principal.may(route.operation):
-                raise HTTPError(403, self._denials.denied(principal, route.operation))
+            identity = await self._authenticator.authenticate(request, self._gate.client_address(request))
+            if not identity.principal.may(route.operation):
+                raise HTTPError(403, self._denials.denied(identity.principal, route.operation))
         if route.is_patient_data and (reason := self._closed()):
             raise HTTPError(503, reason, headers={"Retry-After": "30"})
         path = {parameter.name: parameter.parse(values[parameter.name]) for parameter in route.path_parameters}
         query = parse_query(route, request.args or {})
         body = route.body.parse(self._read_json(request)) if route.body is not None else {}
-        return Call(principal, path, query, body, request)
+        return Call(identity, path, query, body, request)
 
     def _read_json(self, request: WebRequest) -> Any:
         content_type = request.header("content-type").partition(";")[0].strip().lower()

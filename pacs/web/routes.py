@@ -15,6 +15,7 @@ from pacs.web.answers import Answer, Stream
 from pacs.web.errors import HTTPError
 from pacs.web.request import WebRequest
 from pacs.web.schema import Body, Parameter, Schema, Type, integer
+from pacs.web.sessions import Identity
 
 LARGEST_PAGE: Final = 1000
 DEFAULT_PAGE: Final = 100
@@ -27,16 +28,22 @@ class Call:
     A request that was found right.
 
     Attributes:
+        identity: who asks, and how that was shown.
         path: the values of the path's parameters.
         query: the values of the query's parameters that were given, and defaults.
         body: the members of the JSON body.
     """
 
-    principal: Principal
+    identity: Identity
     path: Mapping[str, Any]
     query: Mapping[str, Any]
     body: Mapping[str, Any]
     request: WebRequest
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        return self.identity.principal
 
 
 Handler = Callable[[Call], Awaitable[Answer | Stream]]

@@ -62,6 +62,10 @@ class TokenRegistry:
             self._note_use(token, now_s)
         return token
 
+    def is_valid(self, token: Token) -> bool:
+        """Whether a token that was found may still be used."""
+        return token.id in self._tokens and not token.has_expired(self._now_s())
+
     async def all(self) -> list[Token]:
         """Give all tokens, oldest first."""
         return await self._archive.run(lambda connection: all_tokens(connection.execute))

@@ -19,6 +19,7 @@ from pacs.dimse import CFindRQ, CGetRQ, CMoveRQ, Status, encode_command
 from pacs.security.access import LEAST_ROLE, RIGHTS, Operation, Role
 from pacs.security.credentials import hash_password
 from pacs.ul import UserIdentity
+from tests.audit import records, wait_for_record
 from tests.conftest import MakeServer
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, VERIFICATION, Client, Rejected, ct_data_set, element, pdv
 from tests.server import Server
@@ -259,6 +260,9 @@ def test_a_user_name_and_passcode_give_the_role_of_the_user(make_server: MakeSer
         assert rejected.value.args == REJECTED_PERMANENT_BY_USER
     assert "is rejected: user name or passcode is wrong" in server.log()
     assert PASSWORD not in server.log()
+    wait_for_record(server, 'UserID="Nobody"')
+    logins = [(record["outcome"], record["users"][0]) for record in records(server, "110114")]
+    assert sorted(logins) == [("0", "Müller"), ("0", "Müller"), ("4", "Müller"), ("4", "Nobody")]
 
 
 def test_a_passcode_in_the_clear_is_refused_unless_allowed(make_server: MakeServer, password_hash: str) -> None:

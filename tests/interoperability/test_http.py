@@ -7,7 +7,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+import signal
 import socket
+import ssl
 import stat
 import sys
 from collections.abc import Iterator
@@ -16,8 +18,9 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
+from tests.audit import wait_for_record
 from tests.certificates import Authority
-from tests.http import HTTP, admin_token, fetch, metrics, new_token
+from tests.http import HTTP, Reply, admin_token, fetch, metrics, new_token
 from tests.server import Server, merged, run_tool
 
 PASSWORD = "correct horse"
@@ -308,7 +311,9 @@ def test_the_configuration_is_shown_without_secrets(server: Server) -> None:
     assert b"argon2" not in reply.body
 
 
-def test_https_is_served_with_the_configured_certificate(tmp_path: Path) -> None:
+@pytest.fixture
+def https_server(tmp_path: Path) -> Iterator[tuple[Server, Authority]]:
+    """Give a server that speaks HTTPS, and who signed its certificate."""
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.issue("server", "localhost", "127.0.0.1")
     tls = {"enabled": True, "certificate": str(certificate), "private_key": str(key)}
@@ -316,18 +321,113 @@ def test_https_is_served_with_the_configured_certificate(tmp_path: Path) -> None
     directory.mkdir()
     server = Server(directory, merged(HTTP, {"rest_api": {"tls": tls}}))
     server.start()
-    try:
-        url = f"https://localhost:{server.http_port}/livez"
-        answered = run_tool("curl", "-si", "--cacert", str(authority.pem), url).stdout
-        assert answered.startswith("HTTP/1.1 200")
-        assert "Strict-Transport-Security" in answered
-        assert run_tool("curl", "-s", "--cacert", str(authority.pem), "--tls-max", "1.1", url, check=False).returncode
-        assert run_tool("curl", "-s", url.replace("https", "http"), check=False).returncode
-    finally:
-        assert server.stop() == 0
+    yield server, authority
+    assert server.stop() == 0
+
+
+def test_https_is_served_with_the_configured_certificate_and_a_new_one_after_sighup(
+    https_server: tuple[Server, Authority],
+) -> None:
+    server, authority = https_server
+    url = f"https://localhost:{server.http_port}/livez"
+    curl = ("curl", "-si", "--cacert", str(authority.pem))
+    answered = run_tool(*curl, url).stdout
+    assert answered.startswith("HTTP/1.1 200")
+    assert "Strict-Transport-Security" in answered
+    assert run_tool(*curl, "--tls-max", "1.1", url, check=False).returncode
+    assert run_tool("curl", "-s", url.replace("https", "http"), check=False).returncode
+    session = run_tool(*curl, "-X", "POST", "-u", f"a:{admin_token(server)}", url.replace("livez", "api/v1/session"))
+    assert "Set-Cookie: __Host-pacs_session=" in session.stdout
+    assert "; Secure" in session.stdout
+
+    old = ssl.get_server_certificate(("localhost", server.http_port))
+    certificate, _ = authority.issue("server", "localhost", "127.0.0.1")
+    assert server.process is not None
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for_log("HTTPS certificate and key are read again")
+    new = ssl.get_server_certificate(("localhost", server.http_port))
+    assert old != new
+    assert run_tool(*curl, url).stdout.startswith("HTTP/1.1 200")
+    certificate.write_text("no certificate")
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for_log("HTTPS stays as it was: rest_api.tls.certificate: ")
+    assert ssl.get_server_certificate(("localhost", server.http_port)) == new
 
 
 def test_a_certificate_that_is_missing_is_named(tmp_path: Path) -> None:
     server = Server(tmp_path, merged(HTTP, {"rest_api": {"tls": {"enabled": True, "certificate": "/nowhere.pem"}}}))
     with pytest.raises(RuntimeError, match=r"ended with 1:\n.*rest_api\.tls\.private_key: is missing"):
         server.start()
+
+
+# -- sessions of the pages
+
+
+def cookie_of(reply: Reply) -> str:
+    """Give what a browser would send back."""
+    return reply.headers["set-cookie"].partition(";")[0]
+
+
+def test_a_session_cookie_stands_for_credentials_until_its_user_ends_it(server: Server) -> None:
+    begun = fetch(server, "/api/v1/session", method="POST", token=None, headers=basic("jane", PASSWORD))
+    assert begun.status == 201
+    assert begun.json == {"user": "jane", "role": "viewer", "is_session": False}
+    assert begun.headers["set-cookie"].endswith("; Path=/; HttpOnly; SameSite=Strict")
+    cookie = {"Cookie": f"theme=dark; {cookie_of(begun)}"}
+    shown = fetch(server, "/api/v1/session", token=None, headers=cookie)
+    assert shown.json == {"user": "jane", "role": "viewer", "is_session": True}
+    assert fetch(server, "/api/v1/studies", token=None, headers=cookie).status == 200
+    assert fetch(server, "/api/v1/tokens", token=None, headers=cookie).status == 403
+    own = {**cookie, "Origin": f"http://127.0.0.1:{server.http_port}"}
+    ended = fetch(server, "/api/v1/session", method="DELETE", token=None, headers=own)
+    assert ended.status == 204
+    assert "Max-Age=0" in ended.headers["set-cookie"]
+    assert fetch(server, "/api/v1/studies", token=None, headers=cookie).status == 401
+    login, logout = (wait_for_record(server, text)[0] for text in ("HTTP session", 'csd-code="110123"'))
+    assert 'UserID="jane"' in login["message"]
+    assert 'UserID="jane"' in logout["message"]
+
+
+@pytest.mark.parametrize("origin", [None, "http://localhost:1", "https://evil.example.org", "null"])
+def test_a_session_changes_nothing_for_other_peoples_pages(server: Server, origin: str | None) -> None:
+    """RELIABILITY A6: writes check Origin; another port of the same host is another origin."""
+    cookie = cookie_of(fetch(server, "/api/v1/session", method="POST"))
+    headers = {"Cookie": cookie} | ({"Origin": origin} if origin else {})
+    made = fetch(
+        server, "/api/v1/tokens", method="POST", token=None, headers=headers, json_body={"name": "x", "role": "viewer"}
+    )
+    assert (made.status, made.error) == (403, "FORBIDDEN")
+    assert fetch(server, "/api/v1/tokens", token=None, headers=headers).status == 200
+    assert (
+        fetch(server, "/api/v1/tokens", token=None, headers=headers).headers.get("access-control-allow-credentials")
+        is None
+    )
+    own = {"Cookie": cookie, "Origin": f"http://127.0.0.1:{server.http_port}"}
+    made = fetch(
+        server, "/api/v1/tokens", method="POST", token=None, headers=own, json_body={"name": "x", "role": "viewer"}
+    )
+    assert made.status == 201
+
+
+def test_a_session_ends_when_its_token_is_revoked(server: Server) -> None:
+    made = fetch(server, "/api/v1/tokens", method="POST", json_body={"name": "brief", "role": "viewer"}).json
+    cookie = {"Cookie": cookie_of(fetch(server, "/api/v1/session", method="POST", token=made["token"]))}
+    assert fetch(server, "/api/v1/session", token=None, headers=cookie).status == 200
+    assert fetch(server, f"/api/v1/tokens/{made['id']}", method="DELETE").status == 204
+    assert fetch(server, "/api/v1/session", token=None, headers=cookie).status == 401
+
+
+def test_a_script_that_is_refused_gets_no_dialog_of_the_browser(server: Server) -> None:
+    by_script = fetch(server, "/api/v1/studies", token=None, headers={"Sec-Fetch-Mode": "cors"})
+    assert by_script.status == 401
+    assert "Basic" not in by_script.headers["www-authenticate"]
+    assert "Basic" in fetch(server, "/api/v1/studies", token=None).headers["www-authenticate"]
+
+
+def test_a_program_that_asks_again_and_again_is_one_login(server: Server) -> None:
+    token = new_token(server, "viewer", name="poller")
+    for _ in range(5):
+        assert fetch(server, "/api/v1/system/version", token=token).status == 200
+    (record,) = wait_for_record(server, 'UserID="poller"')
+    assert record["event"] == "110114"
+    assert record["outcome"] == "0"

@@ -186,5 +186,5 @@ def test_what_is_found_is_counted_and_audited(server: Server) -> None:
     before = metrics(server)[key]
     assert len(fetch(server, "/api/v1/worklist?patient_id=AUDITED", token=token).json["data"]) == 1
     assert metrics(server)[key] == before + 1
-    wait_for_record(server, "reader")
+    wait_for_record(server, "reader", number=2)  # the login, and the query
     assert any("reader" in record["message"] for record in records(server, "110112"))

@@ -2,7 +2,7 @@
 The audit log as the rest of the server sees it: one function for each thing that must be recorded.
 
 Every function returns at once and may be called from any thread; a thread of the log writes. Security alerts that
-repeat are recorded once a minute, with their number.
+repeat, and failed logins that do, are recorded once a minute, with their number.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ REPEAT_INTERVAL_S: Final = 60.0
 REMEMBERED_ALERTS: Final = 10_000
 LOOK_INTERVAL_S: Final = 5.0
 CLOCK_STEP_S: Final = 2.0
+
+
+_Repeated = tuple[AlertKind | None, str, str]
+"""The kind of an alert, or None for a failed login; whose it is; what it says, and of what or whom."""
 
 
 class AuditLog:
@@ -63,7 +67,7 @@ class AuditLog:
         self._monotonic_s = monotonic_s
         self._skew_s: float | None = None
         self._lock = threading.Lock()
-        self._repeated: dict[tuple[AlertKind, str, str], tuple[float, int]] = {}
+        self._repeated: dict[_Repeated, tuple[float, int]] = {}
         self._writer = AuditWriter(
             settings=settings,
             builder=builder,
@@ -117,22 +121,21 @@ class AuditLog:
             user: AE title or name of who did it.
             subject: what it was done to; the UID of an object, a path, an operation.
         """
-        key = (kind, peer_address or user, f"{description}\0{subject}")
-        now_s = self._monotonic_s()
-        with self._lock:
-            seen = self._repeated.get(key)
-            if seen is not None:
-                self._repeated[key] = (seen[0], seen[1] + 1)
-                return
-            if len(self._repeated) < REMEMBERED_ALERTS:
-                self._repeated[key] = (now_s, 0)
+        if self._is_repetition((kind, peer_address or user, f"{description}\0{subject}")):
+            return
         party = Party(user, peer_address) if user or peer_address else None
         self.put(self.build.security_alert(kind, description, outcome=outcome, party=party, subject=subject))
 
     def user_authentication(
         self, user: str, *, peer_address: str, is_success: bool, is_login: bool = True, description: str = ""
     ) -> None:
-        """Record that a person or a program logged in or out, or failed to (PS3.15 A.5.3.12)."""
+        """
+        Record that a person or a program logged in or out, or failed to (PS3.15 A.5.3.12).
+
+        The same failure of one user at one address is recorded once a minute, with its number.
+        """
+        if not is_success and self._is_repetition((None, peer_address, f"{description}\0{user}")):
+            return
         party = Party(user or "unknown", peer_address, is_user=True)
         outcome = Outcome.SUCCESS if is_success else Outcome.MINOR_FAILURE
         self.put(self.build.user_authentication(party, is_login=is_login, outcome=outcome, description=description))
@@ -143,6 +146,17 @@ class AuditLog:
         self.put(self.build.audit_log_used(Party(user, peer_address, is_user=True), uri))
 
     # -- within
+
+    def _is_repetition(self, key: _Repeated) -> bool:
+        """Count what was recorded within the last minute already."""
+        with self._lock:
+            seen = self._repeated.get(key)
+            if seen is not None:
+                self._repeated[key] = (seen[0], seen[1] + 1)
+                return True
+            if len(self._repeated) < REMEMBERED_ALERTS:
+                self._repeated[key] = (self._monotonic_s(), 0)
+        return False
 
     def _look(self) -> None:
         self._tell_repeated(self._monotonic_s() - REPEAT_INTERVAL_S)
@@ -164,14 +178,15 @@ class AuditLog:
         for (kind, who, what), count in over:
             description, _, subject = what.partition("\0")
             if count:
-                message = self.build.security_alert(
-                    kind,
-                    f"{description} ({count} more of the same)",
-                    outcome=Outcome.MINOR_FAILURE,
-                    party=Party("", who) if who else None,
-                    subject=subject,
-                )
-                self.put(message)
+                self.put(self._summary(kind, who, f"{description} ({count} more of the same)", subject))
+
+    def _summary(self, kind: AlertKind | None, who: str, description: str, subject: str) -> AuditMessage:
+        outcome = Outcome.MINOR_FAILURE
+        if kind is None:
+            user = Party(subject or "unknown", who, is_user=True)
+            return self.build.user_authentication(user, is_login=True, outcome=outcome, description=description)
+        party = Party("", who) if who else None
+        return self.build.security_alert(kind, description, outcome=outcome, party=party, subject=subject)
 
     def _changed(self, is_recording: bool, reason: str) -> None:
         self.is_recording = is_recording

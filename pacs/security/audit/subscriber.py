@@ -27,6 +27,7 @@ from pacs.events import (
     RetrieveCompleted,
     RetrieveStarted,
     StudyInstances,
+    UserAuthenticated,
     WorklistChanged,
 )
 from pacs.security.audit.builders import Party
@@ -59,6 +60,7 @@ class AuditSubscriber:
         bus.subscribe(AssociationRejected, self._rejected)
         bus.subscribe(ConnectionAborted, self._aborted)
         bus.subscribe(AccessDenied, self._denied)
+        bus.subscribe(UserAuthenticated, self._authenticated)
         bus.subscribe(IntegrityAlarm, self._alarmed)
         bus.subscribe(DeidentificationRefused, self._not_deidentified)
         bus.subscribe(PseudonymResolved, self._resolved)
@@ -100,6 +102,21 @@ class AuditSubscriber:
             user=event.calling_ae,
             peer_address=event.peer_address,
         )
+
+    def _authenticated(self, event: UserAuthenticated) -> None:
+        self._audit.user_authentication(
+            "" if event.is_one_too_many else event.user,  # who tries one name after the other fills no disk
+            peer_address=event.peer_address,
+            is_success=event.is_success,
+            is_login=event.is_login,
+            description=event.method,
+        )
+        if event.is_one_too_many:
+            self._audit.security_alert(
+                AlertKind.NODE_AUTHENTICATION,
+                "more than ten failed logins in a minute",
+                peer_address=event.peer_address,
+            )
 
     def _alarmed(self, event: IntegrityAlarm) -> None:
         self._audit.security_alert(

@@ -1,0 +1,1 @@
+"""OpenID Connect: tokens of an identity provider, its keys, and the role that a token gives."""
