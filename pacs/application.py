@@ -31,7 +31,7 @@ from pacs.archive.archive import Archive
 from pacs.archive.errors import IndexTooNew
 from pacs.archive.reindex import reconcile
 from pacs.assembly.access import PasswordService, make_admission, password_verifier, token_verifier
-from pacs.assembly.archive import archive_settings
+from pacs.assembly.archive import ArchiveService, archive_settings
 from pacs.assembly.audit import NetworkEntryService, make_audit_service
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
 from pacs.assembly.health import HealthService
@@ -75,21 +75,6 @@ LISTEN_BACKLOG: Final = 256
 FILES_OF_OUR_OWN: Final = 300  # half-open connections, the index, objects in threads
 M_ARENA_MAX: Final = -8  # glibc, malloc.h
 DROP_AFTER_S: Final = 2.0  # after the aborts, for peers that do not even take those
-
-
-class ArchiveService(Service):
-    """Opens the archive before the ports, and closes it after them."""
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-
-    def startService(self) -> Deferred[None]:
-        super().startService()
-        return Deferred.fromCoroutine(self._archive.start())
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return Deferred.fromCoroutine(self._archive.stop())
 
 
 class WatchdogService(Service):
@@ -441,7 +426,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
     commands: dict[str, ControlCommand] = {
         "reindex": reindex,
         "worklist": workflow.command,
-        **vault_commands(configuration, archive=archive, bus=bus),
+        **vault_commands(configuration, archive=archive, bus=bus, audit=auditing.audit),
     }
     acceptor = _acceptor(
         configuration,

@@ -1,5 +1,5 @@
 """
-The archive's part of the assembly: its settings, for the server and for commands that work without one.
+The archive's part of the assembly: its settings and its life, for the server and for commands that work without one.
 """
 
 from __future__ import annotations
@@ -7,6 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+
+from pacs.archive.archive import Archive
 from pacs.archive.interfaces import DuplicatePolicy, NamingScheme
 from pacs.archive.settings import ArchiveSettings
 from pacs.config import Configuration
@@ -41,3 +45,18 @@ def archive_settings(configuration: Configuration) -> ArchiveSettings:
             inflate_bytes=limits.object_bytes,
         ),
     )
+
+
+class ArchiveService(Service):
+    """Opens the archive before the ports, and closes it after them."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    def startService(self) -> Deferred[None]:
+        super().startService()
+        return Deferred.fromCoroutine(self._archive.start())
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._archive.stop())

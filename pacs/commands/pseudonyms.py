@@ -1,5 +1,5 @@
 """
-What `pacsctl forget` and `pacsctl reidentify` share: both are done by the running server.
+What `pacsctl forget` and `pacsctl reidentify` share: the running server does it; without one it is done here.
 """
 
 from __future__ import annotations
@@ -8,16 +8,22 @@ import getpass
 from pathlib import Path
 from typing import Any
 
+from pacs.archive.errors import IndexTooNew
 from pacs.command import Call
 from pacs.control.client import CommandFailed, NoServer, command_server
+from pacs.control.lock import RootPathLocked
 
 
 def ask_vault(call: Call, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Have the running server, which records it in the audit log, do something with its vault."""
-    root_path = Path(call.configuration().storage.root_path)
+    """Have something done with the vault, and recorded in the audit log."""
+    configuration = call.configuration()
+    whole = {**arguments, "user": getpass.getuser()}
     try:
-        return command_server(root_path, command, {**arguments, "user": getpass.getuser()}, lambda _: None)
-    except NoServer:
-        call.fail(f"{command}: no server runs on {root_path}; it is the one that records this in the audit log")
-    except (CommandFailed, OSError) as error:
+        try:
+            return command_server(Path(configuration.storage.root_path), command, whole, lambda _: None)
+        except NoServer:
+            from pacs.commands.alone import perform_alone  # the archive takes its time
+
+            return perform_alone(configuration, command, whole)
+    except (CommandFailed, RootPathLocked, IndexTooNew, OSError) as error:
         call.fail(f"{command}: {error}")

@@ -20,7 +20,7 @@ from tests.audit import records, wait_for_record
 from tests.conftest import MakeServer
 from tests.deidentification import encode, minimal
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
-from tests.server import Server
+from tests.server import Server, run_tool
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 PATIENT: dict[str, Any] = {"patient_id": "KENNUNG-4711", "name": "Mustermann^Erika", "birth_date": "19530417"}
@@ -215,6 +215,42 @@ def test_a_pseudonym_leads_back_until_it_is_forgotten(make_server: MakeServer) -
     assert lost.returncode == 1
     assert "does not know" in lost.stderr
     assert not any("KENNUNG" in record["message"] for record in records(server))
+
+
+def test_what_is_kept_of_a_forgotten_patient_is_erased_with_and_without_a_server(make_server: MakeServer) -> None:
+    """Under the pseudonym and originals; whoever was sent something is named; each step is in the audit log."""
+    server = make_server(anonymizing())
+    other = {"patient_id": "KENNUNG-4712", "name": "Beispiel^Otto"}
+    for number, (patient, calling) in enumerate(((PATIENT, "TRIAL_CT"), (PATIENT, "CLINIC"), (other, "TRIAL_CT")), 1):
+        data = ct_data_set(f"1.3.9.77.{number}", study=f"1.3.9.77.10{number}", **patient)
+        assert store(server, data, f"1.3.9.77.{number}", calling=calling).status == 0
+    copies = [pydicom.dcmread(path) for path in server.objects() if "1.3.9.77" not in path.name]
+    mapped = json.loads(pacsctl(server, "reidentify", copies[0].PatientID, "--json").stdout)["identity"][0]
+    ours, others = copies if mapped == "KENNUNG-4711" else copies[::-1]
+    run_tool(
+        "getscu", "-aet", "WARD_7", "-aec", "PROD_PACS", "-S", "-k", "QueryRetrieveLevel=STUDY",
+        "-k", f"StudyInstanceUID={ours.StudyInstanceUID}", "--ignore", "127.0.0.1", str(server.port),
+    )  # fmt: skip
+    wait_for_record(server, "WARD_7")
+    erased = pacsctl(server, "forget", ours.PatientID, "--erase", "--json")
+    assert erased.returncode == 0, erased.stderr
+    result = json.loads(erased.stdout)
+    assert result["erased"]["instances"] == 2
+    assert result["copies"] == [ours.StudyInstanceUID]
+    assert [(copy["study_instance_uid"], copy["receiver"]) for copy in result["sent"]] == [
+        (ours.StudyInstanceUID, "WARD_7 (127.0.0.1)")
+    ]
+    assert [path.stem for path in server.objects()] == [others.SOPInstanceUID]
+    assert server.stop() == 0
+    index = (server.root / "index.db").read_bytes()
+    assert b"KENNUNG-4711" not in index.replace(b'"patient_id":"KENNUNG-4711"', b"")  # but for the change feed
+    assert pacsctl(server, "reidentify", others.PatientID).stdout.split() == ["KENNUNG-4712"]
+    alone = pacsctl(server, "forget", "--patient-id", "KENNUNG-4712", "--erase")
+    assert alone.returncode == 0, alone.stderr
+    assert not server.objects()
+    assert len(wait_for_record(server, ": done")) == 4
+    verdict = pacsctl(server, "audit", "verify")
+    assert verdict.returncode == 0, verdict.stderr
 
 
 def test_a_folder_is_de_identified_and_a_second_run_goes_on(make_server: MakeServer, tmp_path: Path) -> None:

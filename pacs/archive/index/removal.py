@@ -77,6 +77,7 @@ def remove_objects(writer: IndexWriter, doomed: Doomed) -> list[RemovedGroup]:
     execute = writer.execute
     execute(_MAKE)
     execute("DELETE FROM temp.doomed")
+    execute("PRAGMA secure_delete = ON")  # what is removed is overwritten
     where, parameters = f"{_WHERE[doomed.level]} IN (SELECT value FROM json_each(?))", [json.dumps(doomed.values)]
     if doomed.issuer is not None:
         where, parameters = f"{where} AND p.issuer = ?", [*parameters, doomed.issuer]
@@ -91,6 +92,7 @@ def remove_objects(writer: IndexWriter, doomed: Doomed) -> list[RemovedGroup]:
         _remove_patients(writer)
         execute("DELETE FROM temp.doomed")
         writer.forget()
+    execute("PRAGMA secure_delete = OFF")
     return removed
 
 

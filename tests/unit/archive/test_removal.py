@@ -132,7 +132,7 @@ def cases(draw: st.DrawFn) -> tuple[list[Item], Doomed]:
 
 
 @given(cases())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_what_remains_is_as_if_the_others_had_never_come(case: tuple[list[Item], Doomed]) -> None:
     """Counts, sizes, modalities, SOP classes and conflicts; a later object goes where it belongs."""
     found, doomed = case

@@ -1,0 +1,76 @@
+"""
+A command of the control socket without a server: the archive and its audit log are opened for it alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+
+from pacs.archive.archive import Archive
+from pacs.assembly.archive import ArchiveService, archive_settings
+from pacs.assembly.audit import make_audit_service
+from pacs.assembly.pseudonyms import vault_commands
+from pacs.config import Configuration
+from pacs.control.client import CommandFailed
+from pacs.control.lock import RootPathLock
+from pacs.events import EventBus
+from pacs.monitoring.health import HealthRegister
+from pacs.monitoring.metrics import Metrics
+from pacs.net.dispatch import ServiceDispatcher
+from pacs.ordered_service import OrderedMultiService
+from pacs.services.statuses import archive_failure
+
+
+def perform_alone(configuration: Configuration, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """
+    Do it in this process, with the archive's lock.
+
+    Raises:
+        RootPathLocked: another process works on the archive.
+        CommandFailed: it could not be done.
+        OSError: the archive can't be used.
+    """
+    from twisted.internet import reactor
+
+    lock = RootPathLock(archive_settings(configuration).root_path)
+    lock.acquire()
+    try:
+        results: list[Any] = []
+        doing = Deferred.fromCoroutine(_perform(configuration, command, arguments, reactor))
+        doing.addBoth(results.append)
+        doing.addBoth(lambda _: reactor.callLater(0, reactor.stop))
+        reactor.run()
+    finally:
+        lock.release()
+    if not results:
+        raise CommandFailed("interrupted")
+    if isinstance(results[0], Failure):
+        raise CommandFailed(results[0].getErrorMessage())
+    found: dict[str, Any] = results[0]
+    return found
+
+
+async def _perform(
+    configuration: Configuration, command: str, arguments: dict[str, Any], reactor: Any
+) -> dict[str, Any]:
+    bus, metrics = EventBus(reactor=reactor), Metrics()
+    health = HealthRegister(bus=bus, metrics=metrics)
+    settings = archive_settings(configuration)
+    archive = Archive(settings=settings, reactor=reactor, bus=bus, metrics=metrics, health=health)
+    dispatcher = ServiceDispatcher(services=(), translate=archive_failure, metrics=metrics, clock=reactor)
+    auditing = make_audit_service(configuration, dispatcher=dispatcher, health=health, bus=bus, reactor=reactor)
+    whole = OrderedMultiService()
+    for child in (auditing, ArchiveService(archive)):
+        child.setServiceParent(whole)
+    commands = vault_commands(configuration, archive=archive, bus=bus, audit=auditing.audit)
+    await maybeDeferred(whole.startService)
+    try:
+        await whole.when_started
+        if not auditing.audit.is_recording:
+            raise CommandFailed("the audit log cannot be written")
+        return await commands[command](arguments, lambda _: None)
+    finally:
+        await whole.stopService()
