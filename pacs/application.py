@@ -371,7 +371,7 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         health=health,
         deidentifier=deidentifier,
     )
-    tasks = make_task_queue(archive, metrics=metrics, reactor=reactor)
+    tasks = make_task_queue(archive, bus=bus, metrics=metrics, reactor=reactor)
     contexts = Contexts(configuration)
     tls = TLSService(contexts, metrics=metrics, health=health, clock=reactor)
     denials = Denials(bus=bus, metrics=metrics, clock=reactor)

@@ -12,6 +12,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
 from pacs.archive.archive import Archive
+from pacs.events import EventBus
 from pacs.monitoring.metrics import Metrics
 from pacs.tasks.queue import TaskQueue
 
@@ -19,12 +20,13 @@ PROCESS: Final = "server"
 """What this process is called among those that share an index on one machine."""
 
 
-def make_task_queue(archive: Archive, *, metrics: Metrics, reactor: Any) -> TaskQueue:
+def make_task_queue(archive: Archive, *, bus: EventBus, metrics: Metrics, reactor: Any) -> TaskQueue:
     """Build the queue; whoever has tasks to do tells it before it is started."""
     return TaskQueue(
         change=archive.change,
         run=archive.run,
         owner=f"{socket.gethostname()}/{PROCESS}",
+        bus=bus,
         metrics=metrics,
         now_s=time.time,
         clock=reactor,

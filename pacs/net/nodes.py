@@ -26,7 +26,7 @@ from pacs.net.requestor import (
     RequestorProtocol,
 )
 from pacs.security.access import Principal
-from pacs.ul import PresentationContextRQ
+from pacs.ul import PresentationContextRQ, RoleSelection
 
 RELEASE_TIMEOUT_S: Final = 5.0
 """A peer that does not answer A-RELEASE-RQ for so long is dropped: nothing is lost by it."""
@@ -104,10 +104,18 @@ class RemoteNodes:
         return self._nodes.get(ae_title.strip(" "))
 
     async def associate(
-        self, node: RemoteNode, contexts: Sequence[PresentationContextRQ], principal: Principal
+        self,
+        node: RemoteNode,
+        contexts: Sequence[PresentationContextRQ],
+        principal: Principal,
+        *,
+        role_selections: Sequence[RoleSelection] = (),
     ) -> tuple[RequestorProtocol, Association]:
         """
         Open an association with a node, when there is room for one more; `release` or abort it.
+
+        Args:
+            role_selections: where we are not the SCU alone (PS3.7 D.3.3.4).
 
         Raises:
             NodeUnavailable: it can't be reached, does not answer, or refuses.
@@ -117,7 +125,11 @@ class RemoteNodes:
         protocol: RequestorProtocol | None = None
         try:
             protocol, association = await self._requestor.associate(
-                self._endpoint_for(node), called_ae_title=node.ae_title, contexts=contexts, principal=principal
+                self._endpoint_for(node),
+                called_ae_title=node.ae_title,
+                contexts=contexts,
+                principal=principal,
+                role_selections=role_selections,
             )
         except (ConnectError, DNSLookupError, AssociationRejected, AssociationClosed) as error:
             raise NodeUnavailable(f"destination AE '{node.ae_title}' {_reason(error)}") from error

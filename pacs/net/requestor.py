@@ -32,6 +32,7 @@ from pacs.ul import (
     PresentationContextRQ,
     ReleaseConfirmation,
     Role,
+    RoleSelection,
     State,
     UserInformation,
     read_accepted,
@@ -192,9 +193,13 @@ class Requestor:
         called_ae_title: str,
         contexts: Sequence[PresentationContextRQ],
         principal: Principal,
+        role_selections: Sequence[RoleSelection] = (),
     ) -> tuple[RequestorProtocol, Association]:
         """
         Connect and associate.
+
+        Args:
+            role_selections: where we are not the SCU alone (PS3.7 D.3.3.4).
 
         Raises:
             AssociationRejected, AssociationClosed, or the endpoint's connection errors.
@@ -207,6 +212,7 @@ class Requestor:
                 max_pdu_length=self._settings.max_pdu_length,
                 implementation_class_uid=self._implementation.class_uid,
                 implementation_version_name=self._implementation.version_name,
+                role_selections=tuple(role_selections),
             ),
         )
         protocol = RequestorProtocol(

@@ -28,6 +28,7 @@ from pacs.archive.errors import ArchiveError
 from pacs.archive.index import tasks as rows
 from pacs.archive.index.tasks import Task, TaskState
 from pacs.archive.index.writer import IndexWriter
+from pacs.events import Event, EventBus
 from pacs.monitoring.metrics import Metrics
 from pacs.tasks.periodically import Periodically
 
@@ -43,8 +44,15 @@ _DAY_S: Final = 86400.0
 
 T = TypeVar("T")
 Page = tuple[int, list[Task]]
-Handler = Callable[[Task], Awaitable[None]]
-"""Does what a task says; raises `TryAgain` or `GiveUp`, and may be called again for the same task."""
+Events = Sequence[Event]
+Handler = Callable[[Task], Awaitable[Events | None]]
+"""
+Does what a task says; raises `TryAgain` or `GiveUp`, and may be called again for the same task. What it gives is noted
+in the change feed in the transaction that ends the task: once, however often the task is tried.
+"""
+
+Failed = Callable[[Task, str], Events]
+"""The same for a task that is given up; called with the reason."""
 
 
 class TryAgain(Exception):
@@ -102,7 +110,20 @@ class Policy:
 class Change(Protocol):
     """Runs a function with the index's writer, as `Archive.change`."""
 
-    async def __call__(self, function: Callable[[IndexWriter], T], *, is_durable: bool = True) -> T: ...
+    async def __call__(
+        self,
+        function: Callable[[IndexWriter], T],
+        *,
+        events: Callable[[T], Sequence[Event]] | None = None,
+        is_durable: bool = True,
+    ) -> T: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    handler: Handler
+    policy: Policy
+    failed: Failed
 
 
 class TaskQueue:
@@ -124,6 +145,7 @@ class TaskQueue:
         change: Change,
         run: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]],
         owner: str,
+        bus: EventBus,
         metrics: Metrics,
         now_s: Callable[[], float],
         clock: IReactorTime,
@@ -133,9 +155,10 @@ class TaskQueue:
         self._owner = owner
         self._now_s = now_s
         self._clock = clock
+        self._bus = bus
         self._metrics = metrics
-        self._handlers: dict[str, tuple[Handler, Policy]] = {}
-        self._running: dict[int, tuple[str, Deferred[None]]] = {}
+        self._kinds: dict[str, _Kind] = {}
+        self._running: dict[int, tuple[str, Deferred[Any]]] = {}
         self._is_started = False
         self._is_looking = False
         self._looks_again = False
@@ -149,9 +172,11 @@ class TaskQueue:
 
     # -- what others use
 
-    def handle(self, kind: str, handler: Handler, policy: Policy | None = None) -> None:
+    def handle(
+        self, kind: str, handler: Handler, policy: Policy | None = None, *, failed: Failed = lambda *_: ()
+    ) -> None:
         """Have tasks of a kind done; before the queue is started."""
-        self._handlers[kind] = (handler, policy or Policy())
+        self._kinds[kind] = _Kind(handler, policy or Policy(), failed)
 
     async def add(self, kind: str, key: str, payload: Mapping[str, Any], not_before_s: float | None = None) -> int:
         """
@@ -186,7 +211,7 @@ class TaskQueue:
     async def list(
         self, state: TaskState | None = None, kind: str | None = None, *, limit: int = 100, offset: int = 0
     ) -> Page:
-        """Give how many tasks there are and a part of them, the newest first."""
+        """Give how many tasks there are and a part of them, the newest first, without their payloads."""
         found: Page = await self._run(
             lambda connection: rows.list_tasks(connection.execute, state=state, kind=kind, limit=limit, offset=offset)
         )
@@ -289,7 +314,7 @@ class TaskQueue:
                 raise NoSuchTask(f"there is no task {task_id}")
             if task.state not in from_states:
                 raise NotPossible(f"the task is {task.state.value}")
-            if task.state not in rows.UNENDED and rows.has_unended(writer.execute, task.kind, task.key):
+            if task.state not in rows.UNENDED and rows.find_unended(writer.execute, task.kind, task.key):
                 raise NotPossible("there is another task for the same that has not ended")
             rows.set_state(writer.execute, task_id, state, now)
             changed = rows.get_task(writer.execute, task_id)
@@ -311,7 +336,7 @@ class TaskQueue:
         self._looks_again = True
         while self._looks_again and self._is_started:
             self._looks_again = False
-            kinds = tuple(kind for kind in self._handlers if self._room(kind) > 0)
+            kinds = tuple(kind for kind in self._kinds if self._room(kind) > 0)
             due: int | None = await self._run(partial(_next_due, kinds, self._owner))
             now = self._now()
             if due is not None and due <= now:
@@ -333,7 +358,7 @@ class TaskQueue:
 
     def _room(self, kind: str) -> int:
         busy = sum(running == kind for running, _ in self._running.values())
-        return self._handlers[kind][1].concurrency - busy
+        return self._kinds[kind].policy.concurrency - busy
 
     def _come_back(self, after_s: float) -> None:
         after_s = min(after_s, LOOK_INTERVAL_S)
@@ -356,37 +381,27 @@ class TaskQueue:
             self.wake()
 
     def _begin(self, task: Task) -> None:
-        handler, policy = self._handlers[task.kind]
-        attempt: Deferred[None] = Deferred.fromCoroutine(_as_coroutine(handler, task))
-        attempt.addTimeout(policy.attempt_timeout_s, self._clock, onTimeoutCancel=_timed_out)
+        kind = self._kinds[task.kind]
+        attempt: Deferred[Any] = Deferred.fromCoroutine(_as_coroutine(kind.handler, task))
+        attempt.addTimeout(kind.policy.attempt_timeout_s, self._clock, onTimeoutCancel=_timed_out)
         self._running[task.id] = (task.kind, attempt)
-        attempt.addBoth(self._attempted, task, policy)
+        attempt.addBoth(self._attempted, task, kind)
         attempt.addBoth(self._forget, task, attempt)
 
-    def _attempted(self, result: Failure | None, task: Task, policy: Policy) -> Deferred[None] | None:
+    def _attempted(self, result: Events | Failure | None, task: Task, kind: _Kind) -> Deferred[None] | None:
         """Note how an attempt ended; an interrupted one is noted by whoever interrupted it."""
-        now = self._now()
         if not isinstance(result, Failure):
-            return self._leave(task, TaskState.DONE, now)
+            return self._leave(task, TaskState.DONE, events=result or ())
         if result.check(CancelledError):
             return None
-        if result.check(GiveUp):
-            return self._leave(task, TaskState.FAILED, now, reason=result.getErrorMessage())
         reason = result.getErrorMessage()
-        if not result.check(TryAgain, ArchiveError):
+        if not result.check(GiveUp, TryAgain, ArchiveError):
             self.log.failure("task {task_id} ({kind}) failed", result, task_id=task.id, kind=task.kind)
             reason = "internal error, see the server's log"
+        policy = kind.policy
         after_s = getattr(result.value, "after_s", None)
-        not_before = now + int((policy.delay_s(task.attempts) if after_s is None else after_s) * _MICROSECONDS)
-        if not_before > task.aged_from + policy.give_up_after_s * _MICROSECONDS:
-            return self._leave(task, TaskState.FAILED, now, reason=reason)
-        return self._leave(task, TaskState.WAITING, now, reason=reason, not_before=not_before)
-
-    def _leave(
-        self, task: Task, state: TaskState, now: int, *, reason: str = "", not_before: int | None = None
-    ) -> Deferred[None]:
-        self._metrics.task_attempts_total.labels(kind=task.kind, outcome=state.value).inc()
-        if state is TaskState.FAILED:
+        not_before = self._now() + int((policy.delay_s(task.attempts) if after_s is None else after_s) * _MICROSECONDS)
+        if result.check(GiveUp) or not_before > task.aged_from + policy.give_up_after_s * _MICROSECONDS:
             self.log.error(
                 "task {task_id} ({kind}) is given up after {attempts} attempts: {reason}",
                 task_id=task.id,
@@ -394,18 +409,36 @@ class TaskQueue:
                 attempts=task.attempts,
                 reason=reason,
             )
+            return self._leave(task, TaskState.FAILED, reason=reason, events=kind.failed(task, reason))
+        return self._leave(task, TaskState.WAITING, reason=reason, not_before=not_before)
+
+    def _leave(
+        self,
+        task: Task,
+        state: TaskState,
+        *,
+        reason: str = "",
+        not_before: int | None = None,
+        events: Events = (),
+    ) -> Deferred[None]:
+        self._metrics.task_attempts_total.labels(kind=task.kind, outcome=state.value).inc()
+        now = self._now()
+
+        def in_transaction(writer: IndexWriter) -> bool:
+            return rows.leave_task(
+                writer.execute, task, state, owner=self._owner, now=now, reason=reason, not_before=not_before
+            )
 
         async def leave() -> None:
-            await self._change(
-                lambda writer: rows.leave_task(
-                    writer.execute, task, state, owner=self._owner, now=now, reason=reason, not_before=not_before
-                ),
-                is_durable=False,
+            is_ours = await self._change(
+                in_transaction, events=lambda is_ours: events if is_ours else (), is_durable=bool(events)
             )
+            if is_ours and events:
+                self._bus.publish_all(events)
 
         return Deferred.fromCoroutine(leave())
 
-    def _forget(self, result: Failure | None, task: Task, attempt: Deferred[None]) -> None:
+    def _forget(self, result: Failure | None, task: Task, attempt: Deferred[Any]) -> None:
         if isinstance(result, Failure) and not result.check(CancelledError):
             self.log.failure("the end of task {task_id} could not be noted; it is run again", result, task_id=task.id)
         found = self._running.get(task.id)
@@ -434,7 +467,8 @@ class TaskQueue:
 
     async def _purge(self) -> None:
         now = self._now()
-        for kind, (_, policy) in self._handlers.items():
+        for kind, of_kind in self._kinds.items():
+            policy = of_kind.policy
             for states, kept_s in (
                 ((TaskState.DONE, TaskState.CANCELLED), policy.keeps_done_s),
                 ((TaskState.FAILED,), policy.keeps_failed_s),
@@ -453,8 +487,8 @@ def _purge(kind: str, states: tuple[TaskState, ...], before: int, writer: IndexW
     return rows.purge_tasks(writer.execute, kind, states, before)
 
 
-async def _as_coroutine(handler: Handler, task: Task) -> None:
-    await handler(task)
+async def _as_coroutine(handler: Handler, task: Task) -> Events | None:
+    return await handler(task)
 
 
 def _timed_out(_: object, timeout_s: float) -> None:

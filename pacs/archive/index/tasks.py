@@ -124,13 +124,14 @@ def get_task(execute: Execute, task_id: int) -> Task | None:
 def list_tasks(
     execute: Execute, *, state: TaskState | None, kind: str | None, limit: int, offset: int
 ) -> tuple[int, list[Task]]:
-    """Give how many tasks there are and a part of them, the newest first."""
+    """Give how many tasks there are and a part of them, the newest first; without their payloads, which may be long."""
     conditions = [(f"{name} = ?", value) for name, value in (("state", state and state.value), ("kind", kind)) if value]
     where = " AND ".join(["1 = 1", *(text for text, _ in conditions)])
     parameters = [value for _, value in conditions]
     total = int(next(iter(execute(f"SELECT count(*) FROM tasks WHERE {where}", parameters)))[0])
+    columns = _COLUMNS.replace("payload", "'{}'")
     rows = execute(
-        f"SELECT {_COLUMNS} FROM tasks WHERE {where} ORDER BY id DESC LIMIT ? OFFSET ?", (*parameters, limit, offset)
+        f"SELECT {columns} FROM tasks WHERE {where} ORDER BY id DESC LIMIT ? OFFSET ?", (*parameters, limit, offset)
     )
     return total, [_task(row) for row in rows]
 
@@ -248,9 +249,15 @@ def set_state(execute: Execute, task_id: int, state: TaskState, now: int) -> Non
     )
 
 
-def has_unended(execute: Execute, kind: str, key: str) -> bool:
-    """Whether there is a task of this kind and key that has not ended."""
-    return bool(list(execute(f"SELECT 1 FROM tasks WHERE kind = ? AND key = ? AND {_UNENDED}", (kind, key))))
+def find_unended(execute: Execute, kind: str, key: str) -> Task | None:
+    """Give the task of this kind and key that has not ended, or None when there is none."""
+    rows = list(execute(f"SELECT {_COLUMNS} FROM tasks WHERE kind = ? AND key = ? AND {_UNENDED}", (kind, key)))
+    return _task(rows[0]) if rows else None
+
+
+def hasten_task(execute: Execute, task_id: int, now: int) -> None:
+    """Let a task that waits be tried now."""
+    execute("UPDATE tasks SET not_before = ? WHERE id = ? AND state = 'waiting'", (now, task_id))
 
 
 def purge_tasks(execute: Execute, kind: str, states: Sequence[TaskState], before: int) -> int:

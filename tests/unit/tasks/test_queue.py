@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +15,12 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from pacs.archive.feed import note_events
+from pacs.archive.index.changes import changes_in_thread
 from pacs.archive.index.database import connect_writer, migrate
 from pacs.archive.index.tasks import Task, TaskState, add_task
 from pacs.archive.index.writer import IndexWriter
+from pacs.events import Event, EventBus, HealthChanged
 from pacs.monitoring.metrics import Metrics
 from pacs.tasks.queue import (
     LEASE_S,
@@ -42,12 +45,21 @@ class Index:
     """An index, read and written at once."""
 
     def __init__(self, path: Path) -> None:
+        self.bus = EventBus(reactor=Clock())  # type: ignore[arg-type]
         self.writer = IndexWriter(connect_writer(path), conflict_noticed=lambda: None)
 
-    async def change(self, function: Callable[[IndexWriter], T], *, is_durable: bool = True) -> T:
+    async def change(
+        self,
+        function: Callable[[IndexWriter], T],
+        *,
+        events: Callable[[T], Sequence[Event]] | None = None,
+        is_durable: bool = True,
+    ) -> T:
         self.writer.begin()
         try:
             result = function(self.writer)
+            if events is not None:
+                note_events(self.writer, events(result))
         except BaseException:
             self.writer.rollback()
             raise
@@ -77,6 +89,7 @@ class Process:
             change=index.change,
             run=index.run,
             owner=owner,
+            bus=index.bus,
             metrics=self.metrics,
             now_s=lambda: START_S + clock.seconds(),
             clock=clock,
@@ -423,3 +436,30 @@ def test_progress_is_noted_while_a_task_runs(index: Index, clock: Clock) -> None
     task_id = add(queue)
     result_of(queue.note_progress(work.begun[0], 40))
     assert result_of(queue.get(task_id)).progress == 40
+
+
+def health(component: str) -> HealthChanged:
+    return HealthChanged(component=component, health="healthy", reason="")
+
+
+def test_the_events_of_an_end_are_noted_with_it_and_once(index: Index, clock: Clock) -> None:
+    published: list[str] = []
+    index.bus.subscribe(HealthChanged, lambda event: published.append(event.component))
+
+    async def handler(task: Task) -> list[Event]:
+        if task.attempts == 1:
+            raise TryAgain("not yet")
+        if task.key == "bad":
+            raise GiveUp("never")
+        return [health(f"done {task.key}")]
+
+    queue = Process(index, clock).queue
+    queue.handle("kind", handler, failed=lambda task, reason: [health(f"{reason} {task.key}")])
+    result_of(queue.start())
+    add(queue, "good")
+    add(queue, "bad")
+    clock.pump([1.0] * 10)
+    noted = [change.data for change in result_of(index.run(lambda connection: changes_in_thread(connection, 0, 10)))]
+    assert sorted(published) == ["done good", "never bad"]
+    assert len(noted) == 2
+    assert all(any(name in data for data in noted) for name in published)
