@@ -388,6 +388,8 @@ def make_service(configuration: Configuration, *, reactor: Any) -> IService:
         archive=archive,
         authorization=authorization,
         associations=lambda: registry,
+        nodes=nodes,
+        tasks=tasks,
         bus=bus,
         metrics=metrics,
         reactor=reactor,

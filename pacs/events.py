@@ -347,6 +347,26 @@ class MPPSChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentCompleted(Event):
+    """
+    A request for storage commitment has ended.
+
+    Attributes:
+        committed, failed: of the objects that it names, as the report says.
+        outcome: success, failures (the report names objects that are not committed) or unreported (nobody took it).
+    """
+
+    transaction_uid: str
+    calling_ae: str
+    committed: int
+    failed: int
+    outcome: str
+    peer_address: str = _off_wire("")
+    reason: str = _off_wire("")
+    studies: tuple[StudyInstances, ...] = _off_wire(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthChanged(Event):
     """A component became better or worse."""
 

@@ -24,7 +24,7 @@ from pacs.archive.commit import CommitThread, Job
 from pacs.archive.deidentified import DeidentifiedIncoming
 from pacs.archive.deletion import Deleted, Deletion
 from pacs.archive.derive import Derivable, Derived, DeriveThread
-from pacs.archive.errors import ArchiveClosed, ObjectGone, StorageFailed
+from pacs.archive.errors import ArchiveClosed, ArchiveError, ObjectGone, StorageFailed
 from pacs.archive.feed import note_events
 from pacs.archive.headers import HeaderReader
 from pacs.archive.incoming import Incoming
@@ -275,6 +275,15 @@ class Archive:
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function with a snapshot of the index, in a thread."""
         return await self._readers.run(function)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether objects are taken: the reserve of free space is not reached, and the disk answers."""
+        try:
+            self._space.check()
+        except ArchiveError:
+            return False
+        return True
 
     @property
     def waiting(self) -> int:

@@ -19,7 +19,7 @@ from pacs.archive.attributes import index_values
 from pacs.archive.candidate import add_candidate, candidate_of_file
 from pacs.archive.errors import ArchiveError, ObjectGone
 from pacs.archive.index.database import connect_reader, connect_writer, migrate
-from pacs.archive.index.schema import PERFORMED_STEPS, STEP_LINKS, TOKENS, WORKLIST
+from pacs.archive.index.schema import PERFORMED_STEPS, STEP_LINKS, TASKS, TOKENS, WORKLIST
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import DuplicatePolicy
 from pacs.archive.objects.files import FileStore
@@ -27,7 +27,7 @@ from pacs.archive.settings import ArchiveSettings
 from pacs.dataset.errors import DataSetError
 
 OBJECTS_AT_ONCE: Final = 500
-NOT_OF_OBJECTS: Final = (TOKENS, WORKLIST, PERFORMED_STEPS, STEP_LINKS)
+NOT_OF_OBJECTS: Final = (TOKENS, WORKLIST, PERFORMED_STEPS, STEP_LINKS, TASKS)
 
 log = Logger()
 
@@ -115,7 +115,7 @@ def _finish_deletions(old_path: Path, store: FileStore) -> None:
 
 
 def _keep_what_objects_do_not_tell(old_path: Path, connection: sqlite3.Connection) -> int:
-    """Take over tokens, worklist and performed steps, as far as the old index can be read."""
+    """Take over tokens, worklist, performed steps and tasks, as far as the old index can be read."""
     if not old_path.exists():
         return 0
     kept = 0

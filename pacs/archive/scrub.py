@@ -69,11 +69,17 @@ def size_fault(store: FileStore, kept: Kept) -> Fault | None:
     return None if size_bytes == kept.size_bytes else Fault.ALTERED
 
 
-def content_fault(store: FileStore, kept: Kept, *, pace: Pace, is_stopping: Callable[[], bool]) -> Fault | None:
+def content_fault(
+    store: FileStore, kept: Kept, *, pace: Pace, is_stopping: Callable[[], bool], leaves_cache: bool = True
+) -> Fault | None:
     """
-    Read a whole object and compare it with its checksum; leaves the page cache to others.
+    Read a whole object and compare it with its checksum.
 
-    Gives nothing for an object without a checksum, and when it was stopped.
+    Args:
+        leaves_cache: the page cache is others'; False for an object that somebody may want soon.
+
+    Returns:
+        nothing for an object without a checksum, and when it was stopped.
     """
     fault = size_fault(store, kept)
     if fault is not None or kept.sha256 is None:
@@ -87,7 +93,8 @@ def content_fault(store: FileStore, kept: Kept, *, pace: Pace, is_stopping: Call
                 pace.rest()
                 if is_stopping():
                     return None
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if leaves_cache:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     except FileNotFoundError:
         return Fault.MISSING
     except OSError:

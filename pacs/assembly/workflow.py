@@ -1,5 +1,5 @@
 """
-The worklist's and the performed steps' part of the assembly.
+The worklist's, the performed steps' and storage commitment's part of the assembly.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from pacs.control.server import ControlCommand, Progress
 from pacs.events import EventBus
 from pacs.monitoring.metrics import Metrics
 from pacs.net.association import Association
+from pacs.net.nodes import RemoteNodes
 from pacs.security.access import Principal, Role
 from pacs.services.authorization import Authorization
+from pacs.services.commitment import StorageCommitmentService
 from pacs.services.mpps import MPPSNotifier, MPPSService
+from pacs.services.sop_classes import is_storage_sop_class
 from pacs.services.worklist import WorklistService
+from pacs.tasks.commitment import Commitments
+from pacs.tasks.queue import TaskQueue
 from pacs.workflow.steps import PerformedSteps
 from pacs.workflow.worklist import Worklist
 
@@ -37,7 +42,7 @@ class Workflow:
 
     worklist: Worklist
     steps: PerformedSteps
-    services: tuple[WorklistService, MPPSService]
+    services: tuple[WorklistService, MPPSService, StorageCommitmentService]
     command: ControlCommand
 
 
@@ -47,6 +52,8 @@ def make_workflow(
     archive: Archive,
     authorization: Authorization,
     associations: Callable[[], Iterable[Association]],
+    nodes: RemoteNodes,
+    tasks: TaskQueue,
     bus: EventBus,
     metrics: Metrics,
     reactor: Any,
@@ -65,6 +72,16 @@ def make_workflow(
     async def command(request: dict[str, Any], _: Progress) -> dict[str, Any]:
         return await worklist.perform(request, operator)
 
+    commitments = Commitments(
+        archive=archive,
+        queue=tasks,
+        nodes=nodes,
+        associations=associations,
+        is_storage_sop_class=is_storage_sop_class,
+        ae_title=configuration.server.ae_title,
+        metrics=metrics,
+        clock=reactor,
+    )
     MPPSNotifier(associations=associations, bus=bus)
     return Workflow(
         worklist,
@@ -79,6 +96,7 @@ def make_workflow(
                 identifier_bytes=limit_bytes,
             ),
             MPPSService(steps=steps, authorization=authorization, data_set_bytes=limit_bytes),
+            StorageCommitmentService(commitments=commitments, archive=archive, authorization=authorization),
         ),
         command,
     )

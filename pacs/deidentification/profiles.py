@@ -4,6 +4,7 @@ The five profiles: which options of PS3.15 each combines, and what its output sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,7 @@ _TEXTS: Final[Mapping[Profile, str]] = {
     Profile.RETAIN_DEVICE_IDENTITY: "identifiers removed, devices kept",
     Profile.GDPR: "pseudonymised, key held apart",
 }
+_OWN_METHOD: Final = re.compile(rf"DICOM PS3\.15 \S+ Annex E: ({'|'.join(profile.value for profile in Profile)})")
 # what is done with dates that the table does not list, and with those of the Modified Dates Option
 _DATES: Final[Mapping[Profile, str]] = {
     Profile.HIPAA_SAFE_HARBOR: "C:year",
@@ -89,3 +91,8 @@ class Policy:
         if self.profile is Profile.GDPR:
             return "uids: keep with gdpr is not minimal: UIDs link to the originals"
         return None
+
+
+def is_own_method(text: str) -> bool:
+    """Whether a value of De-identification Method is one that this product writes, of whatever edition."""
+    return _OWN_METHOD.fullmatch(text.strip()) is not None

@@ -67,6 +67,15 @@ class Metrics:
             ["kind", "outcome"],
             registry=registry,
         )
+        self.commitments_total = Counter(
+            "pacs_commitments_total",
+            "Requests for storage commitment by how they ended.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.committed_instances_total = Counter(
+            "pacs_committed_instances_total", "Objects that storage commitment was reported for.", registry=registry
+        )
         self.component_health = Gauge(
             "pacs_component_health", "1 healthy, 0.5 degraded, 0 unhealthy.", ["component"], registry=registry
         )

@@ -6,6 +6,7 @@ user identity negotiation, and what an operator is told of a refusal.
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 import time
@@ -15,7 +16,17 @@ from typing import Any, Final
 
 import pytest
 
-from pacs.dimse import CFindRQ, CGetRQ, CMoveRQ, Status, encode_command
+from pacs.dimse import (
+    CFindRQ,
+    CGetRQ,
+    CMoveRQ,
+    Command,
+    NActionRQ,
+    NGetRQ,
+    NSetRQ,
+    Status,
+    encode_command,
+)
 from pacs.security.access import LEAST_ROLE, RIGHTS, Operation, Role
 from pacs.security.credentials import hash_password
 from pacs.ul import UserIdentity
@@ -27,6 +38,21 @@ from tests.server import Server
 STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
+MODALITY_WORKLIST_FIND: Final = "1.2.840.10008.5.1.4.31"
+MPPS: Final = "1.2.840.10008.3.1.2.3.3"
+MPPS_RETRIEVE: Final = "1.2.840.10008.3.1.2.3.4"
+COMMITMENT: Final = "1.2.840.10008.1.20.1"
+ABSTRACT_SYNTAXES: Final = (
+    CT_IMAGE_STORAGE,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+    MODALITY_WORKLIST_FIND,
+    MPPS,
+    MPPS_RETRIEVE,
+    COMMITMENT,
+)
 SECURITY_PAGE: Final = Path(__file__).parents[2] / "docs" / "security.rst"
 PASSWORD: Final = "correct horse"
 REJECTED_PERMANENT_BY_USER: Final = (1, 1, 1)
@@ -109,6 +135,52 @@ def echo(client: Client) -> int:
     return client.echo()
 
 
+def query_worklist(client: Client) -> int:
+    """Give the final status of a worklist query; nothing matches."""
+    request = CFindRQ(message_id=1, affected_sop_class_uid=MODALITY_WORKLIST_FIND, has_data_set=True)
+    return ask(client, request, MODALITY_WORKLIST_FIND, element(0x00100020, "LO", b"NOBODY"))
+
+
+def report_step(client: Client) -> int:
+    """Give the status of a change of a performed step that is not there: 0112 for whoever may."""
+    request = NSetRQ(
+        message_id=1, requested_sop_class_uid=MPPS, requested_sop_instance_uid="1.2.999", has_data_set=True
+    )
+    status = ask(client, request, MPPS, element(0x00400254, "LO", b"thorax"))
+    return Status.SUCCESS if status == Status.NO_SUCH_OBJECT_INSTANCE else status
+
+
+def read_step(client: Client) -> int:
+    """The same of reading one."""
+    request = NGetRQ(message_id=1, requested_sop_class_uid=MPPS, requested_sop_instance_uid="1.2.999")
+    status = ask(client, request, MPPS_RETRIEVE, None)
+    return Status.SUCCESS if status == Status.NO_SUCH_OBJECT_INSTANCE else status
+
+
+def commit(client: Client) -> int:
+    """Give the status of a request for storage commitment."""
+    request = NActionRQ(
+        message_id=1,
+        requested_sop_class_uid=COMMITMENT,
+        requested_sop_instance_uid=f"{COMMITMENT}.1",
+        action_type_id=1,
+        has_data_set=True,
+    )
+    reference = element(0x00081150, "UI", CT_IMAGE_STORAGE.encode()) + element(0x00081155, "UI", b"1.2.999")
+    item = struct.pack("<HHL", 0xFFFE, 0xE000, len(reference)) + reference
+    transaction = f"1.2.3.{time.time_ns()}".encode()
+    return ask(client, request, COMMITMENT, element(0x00081195, "UI", transaction) + element(0x00081199, "SQ", item))
+
+
+def ask(client: Client, request: Command, abstract_syntax: str, data_set: bytes | None) -> int:
+    """Send a message in the context of an abstract syntax; give the status of its response."""
+    context_id = 2 * ABSTRACT_SYNTAXES.index(abstract_syntax) + 1
+    client.socket.sendall(pdv(encode_command(request), context_id=context_id, is_command=True))
+    if data_set is not None:
+        client.socket.sendall(pdv(data_set, context_id=context_id))
+    return client.response().status
+
+
 DIMSE_OPERATIONS: Final[dict[Operation, Callable[[Client], int]]] = {
     Operation.ECHO: echo,
     Operation.FIND: find,
@@ -116,13 +188,16 @@ DIMSE_OPERATIONS: Final[dict[Operation, Callable[[Client], int]]] = {
     Operation.MOVE_TO_SELF: move_to_self,
     Operation.MOVE_TO_NODE: move_to_node,
     Operation.STORE: store,
+    Operation.QUERY_WORKLIST: query_worklist,
+    Operation.MPPS: report_step,
+    Operation.READ_MPPS: read_step,
+    Operation.COMMIT: commit,
 }
 
 
 def associate(server: Server, calling: str, **options: Any) -> Client:
     """Associate with the contexts that the operations use."""
-    abstract_syntaxes = (CT_IMAGE_STORAGE, STUDY_ROOT_FIND, VERIFICATION, STUDY_ROOT_GET, STUDY_ROOT_MOVE)
-    return Client(server.port, *((item, EXPLICIT) for item in abstract_syntaxes), calling=calling, **options)
+    return Client(server.port, *((item, EXPLICIT) for item in ABSTRACT_SYNTAXES), calling=calling, **options)
 
 
 def access(**control: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -179,6 +179,29 @@ class Builder:
             action=action,
             participants=(user.as_participant(is_requestor=True), self.ourselves()),
             objects=_subjects(study),
+            timestamp=timestamp,
+        )
+
+    def commitment(
+        self,
+        requestor: Party,
+        study: StudyInstances,
+        *,
+        transaction_uid: str,
+        outcome: Outcome,
+        description: str,
+        timestamp: datetime,
+    ) -> AuditMessage:
+        """A.5.3.6: objects were read to answer a request for storage commitment; what came of it is the outcome."""
+        named = study_object(study)
+        details = {**named.details, "TransactionUID": transaction_uid.encode()}
+        return AuditMessage(
+            event=codes.INSTANCES_ACCESSED,
+            action="R",
+            participants=(requestor.as_participant(is_requestor=True), self.ourselves()),
+            objects=(replace(named, details=details), patient_object(study.patient_id)),
+            outcome=outcome,
+            outcome_description=description,
             timestamp=timestamp,
         )
 

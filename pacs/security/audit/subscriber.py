@@ -14,6 +14,7 @@ from pacs.events import (
     AssociationClosed,
     AssociationOpened,
     AssociationRejected,
+    CommitmentCompleted,
     ConnectionAborted,
     DeidentificationRefused,
     EventBus,
@@ -39,6 +40,12 @@ LOOK_INTERVAL_S: Final = 1.0
 
 ACTIONS: Final = {"created": "C", "deleted": "D"}
 OUTCOMES: Final = {"success": Outcome.SUCCESS, "warning": Outcome.MINOR_FAILURE, "canceled": Outcome.MINOR_FAILURE}
+
+COMMITMENT_OUTCOMES: Final = {
+    "success": Outcome.SUCCESS,
+    "failures": Outcome.MINOR_FAILURE,
+    "unreported": Outcome.SERIOUS_FAILURE,
+}
 
 
 class AuditSubscriber:
@@ -71,6 +78,7 @@ class AuditSubscriber:
         bus.subscribe(InstancesAccessed, self._accessed)
         bus.subscribe(WorklistChanged, self._worklist_changed)
         bus.subscribe(MPPSChanged, self._mpps_changed)
+        bus.subscribe(CommitmentCompleted, self._commitment_completed)
         self._looking.start(LOOK_INTERVAL_S, now=False)
 
     def stop(self) -> None:
@@ -187,6 +195,24 @@ class AuditSubscriber:
         action = ACTIONS.get(event.action, "U")
         user = Party(event.calling_ae, event.peer_address)
         self._procedure(action, user, event.study_instance_uid, event.patient_id, event.timestamp)
+
+    def _commitment_completed(self, event: CommitmentCompleted) -> None:
+        requestor = Party(event.calling_ae, event.peer_address)
+        outcome = COMMITMENT_OUTCOMES[event.outcome]
+        description = f"storage commitment: {event.committed} committed, {event.failed} not"
+        if event.reason:
+            description += f"; not reported: {event.reason}"
+        for study in event.studies or (StudyInstances("", ""),):
+            self._audit.put(
+                self._audit.build.commitment(
+                    requestor,
+                    study,
+                    transaction_uid=event.transaction_uid,
+                    outcome=outcome,
+                    description=description,
+                    timestamp=event.timestamp,
+                )
+            )
 
     def _procedure(self, action: str, user: Party, study_uid: str, patient_id: str, timestamp: datetime) -> None:
         study = StudyInstances(study_uid or "unknown", patient_id)

@@ -23,6 +23,7 @@ from pacs.events import (
     AssociationClosed,
     AssociationOpened,
     AssociationRejected,
+    CommitmentCompleted,
     Event,
     EventBus,
     HealthChanged,
@@ -40,7 +41,13 @@ from pacs.web.request import WebRequest
 from pacs.web.routes import Call, Route
 from pacs.web.schema import Parameter, Type
 
-DURABLE: Final[tuple[type[Event], ...]] = (ImageReceived, InstanceDeleted, WorklistChanged, MPPSChanged)
+DURABLE: Final[tuple[type[Event], ...]] = (
+    ImageReceived,
+    InstanceDeleted,
+    WorklistChanged,
+    MPPSChanged,
+    CommitmentCompleted,
+)
 LIVE: Final[tuple[type[Event], ...]] = (
     QueryExecuted,
     AssociationOpened,
