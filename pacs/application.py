@@ -23,7 +23,6 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, Logger
-from twisted.plugin import getPlugins
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
@@ -36,6 +35,7 @@ from pacs.assembly.audit import NetworkEntryService, make_audit_service
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
 from pacs.assembly.health import HealthService
 from pacs.assembly.pseudonyms import vault_commands
+from pacs.assembly.subscribers import subscribe_plugins
 from pacs.assembly.tasks import TaskQueueService, make_task_queue
 from pacs.assembly.tls import Contexts, TLSService, endpoint_for, listeners
 from pacs.assembly.transcoding import TranscodingService, transcoding_settings
@@ -44,7 +44,6 @@ from pacs.config import Configuration
 from pacs.control.lock import RootPathLock, RootPathLocked
 from pacs.control.server import ControlCommand, ControlServer, Progress
 from pacs.events import EventBus
-from pacs.interfaces import IEventSubscriber
 from pacs.monitoring.denials import Denials
 from pacs.monitoring.health import HealthRegister, LatenessWatchdog
 from pacs.monitoring.logs import make_observer
@@ -164,6 +163,9 @@ class Server(OrderedMultiService):
     """
     The whole server: takes the lock, starts everything in order, and ends the process cleanly.
 
+    Attributes:
+        observer: logs as the configuration says.
+
     Args:
         configuration: of the file, the environment and the defaults.
         reload: called on SIGHUP.
@@ -173,7 +175,7 @@ class Server(OrderedMultiService):
         self, *, configuration: Configuration, lock: RootPathLock, reload: Callable[[], None], reactor: Any
     ) -> None:
         super().__init__()
-        self._observer = make_observer(
+        self.observer = make_observer(
             level=configuration.logging.level, log_format=configuration.logging.format, out=sys.stdout
         )
         self._configuration = configuration
@@ -187,7 +189,7 @@ class Server(OrderedMultiService):
         """Join the application; it logs as the configuration says."""
         super().setServiceParent(parent)
         if isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._observer)
+            parent.setComponent(ILogObserver, self.observer)
 
     def startService(self) -> None:
         _harden(self._configuration.server.max_associations)
@@ -348,18 +350,19 @@ def _remote_nodes(configuration: Configuration, *, contexts: Contexts, reactor: 
     )
 
 
-def make_service(configuration: Configuration, *, reactor: Any) -> IService:
+def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -> Server:
     """
     Build the server; nothing but TLS's files is opened before it is started.
+
+    Args:
+        bus: of whoever wants to know of its events, beside the plugins.
 
     Raises:
         TLSFault: one of them can't be used.
     """
     server = configuration.server
     root_path = Path(configuration.storage.root_path)
-    bus = EventBus(reactor=reactor)
-    for subscriber in getPlugins(IEventSubscriber):
-        subscriber.subscribe(bus)
+    subscribe_plugins(bus)
     metrics = Metrics()
     health = HealthRegister(bus=bus, metrics=metrics)
     deidentifier = make_deidentifier(configuration, reactor=reactor)

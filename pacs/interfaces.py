@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from zope.interface import Attribute, Interface
+from twisted.plugin import IPlugin
+from zope.interface import Attribute
 
 from pacs.events import EventBus
 
 
-class IEventSubscriber(Interface):
+class IEventSubscriber(IPlugin):
     """A twisted plugin that listens to the server's events."""
 
     name = Attribute("A short name for the log.")

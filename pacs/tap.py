@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, cast
 
 import yaml
 from twisted.application.service import IService
@@ -62,7 +62,8 @@ def _refuse(message: str) -> NoReturn:
     raise SystemExit(1)
 
 
-def _warn(loaded: Loaded, path: str | None) -> None:
+def log_warnings(loaded: Loaded, path: str | None) -> None:
+    """Log what an operator may not have meant."""
     log = Logger()
     if loaded.source is None:
         log.warn(
@@ -78,12 +79,14 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from pacs.application import make_service
+    from pacs.events import EventBus
     from pacs.security.tls import TLSFault
 
     loaded: Loaded = options["loaded"]
-    _warn(loaded, options["config"])
+    bus = EventBus(reactor=cast(Any, reactor))
+    log_warnings(loaded, options["config"])
     try:
-        return make_service(loaded.configuration, reactor=reactor)
+        return make_service(loaded.configuration, bus=bus, reactor=reactor)
     except TLSFault as fault:
         place = loaded.place((*fault.section, fault.key))
         _refuse(f"{place}: {'.'.join(fault.section)}.{fault.key}: {fault}")

@@ -81,7 +81,13 @@ class Server:
 
     def start(self, *before: str) -> None:
         """Start it, maybe under another command, and wait until it listens."""
-        command = [*before, *twistd(), "-n", "--pidfile=", "productionpacs", "--config", str(self.config)]
+        self._start([*before, *twistd(), "-n", "--pidfile=", "productionpacs", "--config", str(self.config)])
+
+    def start_program(self, program: str) -> None:
+        """Start a Python program with a server in it, which is given the configuration file."""
+        self._start([sys.executable, program, str(self.config)])
+
+    def _start(self, command: list[str]) -> None:
         started_s = time.monotonic()
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=self.directory, stdout=log, stderr=log)
