@@ -30,7 +30,7 @@ from pacs.archive.archive import Archive
 from pacs.archive.errors import IndexTooNew
 from pacs.archive.reindex import reconcile
 from pacs.assembly.access import PasswordService, make_admission, password_verifier, token_verifier
-from pacs.assembly.archive import ArchiveService, archive_settings
+from pacs.assembly.archive import ArchiveService, FeedService, archive_settings, make_feed
 from pacs.assembly.audit import NetworkEntryService, make_audit_service
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
 from pacs.assembly.health import HealthService
@@ -443,6 +443,12 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
         metrics=metrics,
         reactor=reactor,
     )
+    feed = make_feed(configuration, archive, reactor=reactor)
+    webhooks: list[IService] = []
+    if configuration.events.webhooks:
+        from pacs.assembly.webhooks import make_webhooks  # costs memory
+
+        webhooks.append(make_webhooks(configuration, archive=archive, feed=feed, queue=tasks, bus=bus, reactor=reactor))
     web: list[IService] = []
     reloads: list[Callable[[], object]] = [tls.reload]
     if configuration.rest_api.enabled:
@@ -453,6 +459,7 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
             audit=auditing.audit,
             bus=bus,
             denials=denials,
+            feed=feed,
             health=health,
             metrics=metrics,
             nodes=nodes,
@@ -462,6 +469,7 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
             steps=workflow.steps,
             tokens=tokens,
             logins=logins,
+            tasks=tasks,
             closed=lambda: "" if auditing.audit.is_recording else "the audit log cannot be written",
         )
         made = make_web(configuration, parts, reactor=reactor)
@@ -490,6 +498,8 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
         WatchdogService(LatenessWatchdog(clock=reactor, metrics=metrics, health=health)),
         PasswordService(verifier),
         tls,
+        FeedService(feed),
+        *webhooks,
         TaskQueueService(tasks),
         *web,
         acceptor,

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -374,6 +374,29 @@ class HealthChanged(Event):
     health: str
     reason: str
 
+
+DURABLE: Final[tuple[type[Event], ...]] = (
+    ImageReceived,
+    InstanceDeleted,
+    WorklistChanged,
+    MPPSChanged,
+    CommitmentCompleted,
+)
+"""Noted in the change feed, with an id."""
+
+LIVE: Final[tuple[type[Event], ...]] = (
+    QueryExecuted,
+    AssociationOpened,
+    AssociationClosed,
+    AssociationRejected,
+    AccessDenied,
+    RetrieveCompleted,
+    HealthChanged,
+)
+"""Told as they happen, and not kept."""
+
+EVENT_NAMES: Final = tuple(kind.wire_name() for kind in (*DURABLE, *LIVE))
+"""What a subscriber can ask for."""
 
 E = TypeVar("E", bound=Event)
 Handler = Callable[[E], object | Coroutine[Any, Any, object]]

@@ -21,6 +21,7 @@ from pacs.archive.index.changes import (
     bounds_in_thread,
     changes_in_thread,
     json_object,
+    news_in_thread,
     purge_changes,
     timestamp_of,
 )
@@ -88,6 +89,13 @@ class ChangeFeed:
     async def after(self, change_id: int, limit: int) -> list[Change]:
         """Give the changes behind an id, in their order."""
         found: list[Change] = await self._run(lambda connection: changes_in_thread(connection, change_id, limit))
+        return found
+
+    async def news(self, change_id: int, kinds: Sequence[str], limit: int) -> tuple[list[Change], int]:
+        """Give the changes of some kinds behind an id, and up to which id that is all there is."""
+        found: tuple[list[Change], int] = await self._run(
+            lambda connection: news_in_thread(connection, change_id, kinds, limit)
+        )
         return found
 
     async def _purge(self) -> None:

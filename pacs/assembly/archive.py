@@ -5,12 +5,13 @@ The archive's part of the assembly: its settings and its life, for the server an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
 from pacs.archive.archive import Archive
+from pacs.archive.feed import ChangeFeed
 from pacs.archive.interfaces import DuplicatePolicy, NamingScheme
 from pacs.archive.settings import ArchiveSettings
 from pacs.config import Configuration
@@ -19,6 +20,31 @@ from pacs.ul.negotiation import IMPLEMENTATION_CLASS_UID
 from pacs.version import IMPLEMENTATION_VERSION_NAME
 
 SECONDS_OF_A_DAY: Final = 86400
+
+
+class FeedService(Service):
+    """Removes what is old from the change feed, while the archive is open."""
+
+    def __init__(self, feed: ChangeFeed) -> None:
+        self._feed = feed
+
+    def startService(self) -> None:
+        super().startService()
+        self._feed.start()
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._feed.stop()
+
+
+def make_feed(configuration: Configuration, archive: Archive, *, reactor: Any) -> ChangeFeed:
+    """Build what reads the change feed."""
+    return ChangeFeed(
+        run=archive.run,
+        change=archive.change,
+        retention_s=configuration.events.retention_days * SECONDS_OF_A_DAY,
+        clock=reactor,
+    )
 
 
 def archive_settings(configuration: Configuration) -> ArchiveSettings:
@@ -37,7 +63,7 @@ def archive_settings(configuration: Configuration) -> ArchiveSettings:
         scrub_interval_s=storage.scrub_days * SECONDS_OF_A_DAY,
         object_bytes=limits.object_bytes,
         default_character_set=configuration.server.default_character_set,
-        keeps_changes=configuration.rest_api.enabled,
+        keeps_changes=configuration.rest_api.enabled or bool(configuration.events.webhooks),
         scan_limits=ScanLimits(
             sequence_depth=limits.sequence_depth,
             sequence_items=limits.sequence_items,

@@ -20,7 +20,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from pacs.archive.archive import Archive
 from pacs.archive.errors import ArchiveBusy, ArchiveClosed, ArchiveError, ObjectGone, StorageFailed, StorageFull
-from pacs.archive.feed import SECONDS_OF_A_DAY, ChangeFeed
+from pacs.archive.feed import ChangeFeed
 from pacs.assembly.access import access_policy
 from pacs.assembly.https import HTTPSContext
 from pacs.config import Configuration
@@ -38,10 +38,12 @@ from pacs.security.logins import LoginReporter
 from pacs.security.policy import parse_network
 from pacs.security.throttle import FailureThrottle
 from pacs.security.tokens import check_name, parse_expiry
+from pacs.tasks.queue import TaskQueue
 from pacs.web.api.archive import ArchiveRoutes
 from pacs.web.api.audit import AuditRoutes
 from pacs.web.api.deletion import DeletionRoutes
 from pacs.web.api.events import EventRoutes
+from pacs.web.api.jobs import JobRoutes, job_error
 from pacs.web.api.network import NetworkRoutes
 from pacs.web.api.session import SessionRoutes
 from pacs.web.api.system import SystemRoutes
@@ -82,6 +84,7 @@ class Collaborators:
     audit: AuditLog
     bus: EventBus
     denials: Denials
+    feed: ChangeFeed
     health: HealthRegister
     metrics: Metrics
     nodes: RemoteNodes
@@ -91,6 +94,7 @@ class Collaborators:
     logins: LoginReporter
     worklist: Worklist
     steps: PerformedSteps
+    tasks: TaskQueue
     closed: Callable[[], str]
 
 
@@ -134,12 +138,10 @@ class WebService(Service):
         site: WebSite,
         https: HTTPSContext | None,
         tokens: TokenRegistry,
-        feed: ChangeFeed,
         end_streams: Callable[[], None],
         configuration: Configuration,
         reactor: Any,
     ) -> None:
-        self._feed = feed
         self._end_streams = end_streams
         self._site = site
         self._factory: Any = site
@@ -157,7 +159,6 @@ class WebService(Service):
 
     async def _start(self) -> None:
         await self._tokens.start()
-        self._feed.start()
         rest = self._rest
         try:
             listening = self._reactor.listenTCP(rest.port, self._factory, backlog=BACKLOG, interface=rest.interface)
@@ -178,7 +179,6 @@ class WebService(Service):
         return Deferred.fromCoroutine(self._drain())
 
     async def _drain(self) -> None:
-        self._feed.stop()
         listening, self._listening = self._listening, None
         if listening is None:
             return
@@ -216,13 +216,7 @@ def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any
     settings = web_settings(configuration)
     https = HTTPSContext(configuration) if settings.is_encrypted else None
     tokens = TokenRegistry(archive=parts.archive, root_path=settings.root_path, now_s=time.time)
-    feed = ChangeFeed(
-        run=parts.archive.run,
-        change=parts.archive.change,
-        retention_s=configuration.events.retention_days * SECONDS_OF_A_DAY,
-        clock=reactor,
-    )
-    events = EventRoutes(feed=feed, bus=parts.bus, clock=reactor)
+    events = EventRoutes(feed=parts.feed, bus=parts.bus, clock=reactor)
     public_origin = origin_of(configuration.rest_api.public_url or "")
     sessions = SessionRegistry(
         is_encrypted=settings.is_encrypted or public_origin.startswith("https://"),
@@ -250,7 +244,7 @@ def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any
             now_s=time.time,
         ),
         denials=parts.denials,
-        translate=lambda error: archive_error(error) or workflow_error(error),
+        translate=lambda error: archive_error(error) or workflow_error(error) or job_error(error),
         closed=parts.closed,
     )
     site = WebSite(root=root, settings=settings, metrics=parts.metrics, clock=reactor)
@@ -258,7 +252,6 @@ def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any
         site=site,
         https=https,
         tokens=tokens,
-        feed=feed,
         end_streams=events.close_all,
         configuration=configuration,
         reactor=reactor,
@@ -291,6 +284,7 @@ def _routes(
         *DeletionRoutes(archive=parts.archive).routes(),
         *NetworkRoutes(associations=parts.associations, nodes=parts.nodes, clock=reactor).routes(),
         *AuditRoutes(audit=parts.audit).routes(),
+        *JobRoutes(queue=parts.tasks).routes(),
         *WorkflowRoutes(
             worklist=parts.worklist, steps=parts.steps, bus=parts.bus, metrics=parts.metrics, clock=reactor
         ).routes(),

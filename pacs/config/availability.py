@@ -15,7 +15,6 @@ NOT_AVAILABLE: Final = (
     "storage.database.url",
     "storage.objects",
     "rest_api.max_request_bytes",
-    "events.webhooks",
 )
 """Keys, and whole sections, that a later version brings."""
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from pacs.events import EVENT_NAMES
 from pacs.security.credentials import is_password_hash
 from pacs.security.policy import parse_network
 
@@ -352,12 +353,28 @@ class Monitoring(Section):
     metrics_enabled: bool = Field(default=True, description="serve /metrics")
 
 
+def _webhook_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not value.isascii() or not value.isprintable():
+        raise ValueError("give an http:// or https:// URL")
+    return value
+
+
+def _event_name(value: str) -> str:
+    if value not in EVENT_NAMES:
+        raise ValueError(f"no event; there are {', '.join(EVENT_NAMES)}")
+    return value
+
+
+EventName = Annotated[str, AfterValidator(_event_name), Field(json_schema_extra={"enum": list(EVENT_NAMES)})]
+
+
 class Webhook(Section):
     """Where events are sent."""
 
-    url: str
-    secret_file: str
-    events: tuple[str, ...] = ()
+    url: Annotated[str, AfterValidator(_webhook_url)]
+    secret_file: str = Field(description="file with the key of the signatures")
+    events: tuple[EventName, ...] = Field(default=(), description="names of events; none: all")
 
 
 class Events(Section):
@@ -365,6 +382,12 @@ class Events(Section):
 
     retention_days: int = Field(default=30, ge=1, le=3650, description="of the change feed")
     webhooks: tuple[Webhook, ...] = Field(default=(), description="{url, secret_file, events}")
+
+    @model_validator(mode="after")
+    def _have_urls_of_their_own(self) -> Self:
+        if len({webhook.url for webhook in self.webhooks}) < len(self.webhooks):
+            raise ValueError("webhooks: a URL is given twice; name all its events in one entry")
+        return self
 
 
 class AuditSyslog(Section):

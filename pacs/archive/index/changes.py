@@ -82,6 +82,21 @@ def changes_in_thread(connection: sqlite3.Connection, after: int, limit: int) ->
     return [Change(*row) for row in rows]
 
 
+def news_in_thread(
+    connection: sqlite3.Connection, after: int, kinds: Sequence[str], limit: int
+) -> tuple[list[Change], int]:
+    """Give the rows of some kinds behind an id, and up to which id that is all there is."""
+    newest = bounds_in_thread(connection).newest
+    marks = ", ".join("?" * len(kinds))
+    rows = connection.execute(
+        "SELECT id, kind, happened_at, data FROM changes"
+        f" WHERE id > ? AND id <= ? AND kind IN ({marks}) ORDER BY id LIMIT ?",
+        (after, newest, *kinds, limit),
+    )
+    changes = [Change(*row) for row in rows]
+    return changes, changes[-1].id if len(changes) >= limit else newest
+
+
 def forget_received(execute: Execute, sop_instance_uid: str) -> None:
     """Remove what the end of the feed says of an object that was never acknowledged."""
     execute(

@@ -124,10 +124,21 @@ def get_task(execute: Execute, task_id: int) -> Task | None:
 def list_tasks(
     execute: Execute, *, state: TaskState | None, kind: str | None, limit: int, offset: int
 ) -> tuple[int, list[Task]]:
-    """Give how many tasks there are and a part of them, the newest first; without their payloads, which may be long."""
-    conditions = [(f"{name} = ?", value) for name, value in (("state", state and state.value), ("kind", kind)) if value]
-    where = " AND ".join(["1 = 1", *(text for text, _ in conditions)])
-    parameters = [value for _, value in conditions]
+    """
+    Give how many tasks there are and a part of them, the newest first; without their payloads, which may be long.
+
+    Args:
+        kind: kinds that begin with it and a slash are meant as well.
+    """
+    conditions: list[str] = ["1 = 1"]
+    parameters: list[Any] = []
+    if state is not None:
+        conditions.append("state = ?")
+        parameters.append(state.value)
+    if kind is not None:
+        conditions.append("(kind = ? OR (kind > ? AND kind < ?))")  # "0" is what comes after "/"
+        parameters += [kind, f"{kind}/", f"{kind}0"]
+    where = " AND ".join(conditions)
     total = int(next(iter(execute(f"SELECT count(*) FROM tasks WHERE {where}", parameters)))[0])
     columns = _COLUMNS.replace("payload", "'{}'")
     rows = execute(
@@ -139,6 +150,22 @@ def list_tasks(
 def count_waiting(execute: Execute) -> int:
     """Give how many tasks wait."""
     return int(next(iter(execute("SELECT count(*) FROM tasks WHERE state = 'waiting'", ())))[0])
+
+
+def count_unended(execute: Execute, kind: str) -> int:
+    """Give how many tasks of a kind have not ended."""
+    return int(next(iter(execute(f"SELECT count(*) FROM tasks WHERE kind = ? AND {_UNENDED}", (kind,))))[0])
+
+
+def cancel_others(execute: Execute, prefix: str, kinds: Sequence[str], now: int) -> int:
+    """Cancel the tasks whose kind begins with a prefix and is none of some; give how many."""
+    marks = ", ".join("?" * len(kinds))
+    rows = execute(
+        "UPDATE tasks SET state = 'cancelled', lease_owner = NULL, lease_until = NULL, updated_at = ?"
+        f" WHERE substr(kind, 1, ?) = ? AND kind NOT IN ({marks}) AND {_UNENDED} RETURNING id",
+        (now, len(prefix), prefix, *kinds),
+    )
+    return len(list(rows))
 
 
 def next_due(execute: Execute, kinds: Sequence[str], owner: str) -> int | None:

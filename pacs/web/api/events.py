@@ -18,46 +18,14 @@ from zope.interface import implementer
 
 from pacs.archive.feed import ChangeFeed
 from pacs.archive.index.changes import Change
-from pacs.events import (
-    AccessDenied,
-    AssociationClosed,
-    AssociationOpened,
-    AssociationRejected,
-    CommitmentCompleted,
-    Event,
-    EventBus,
-    HealthChanged,
-    ImageReceived,
-    InstanceDeleted,
-    MPPSChanged,
-    QueryExecuted,
-    RetrieveCompleted,
-    WorklistChanged,
-)
+from pacs.events import DURABLE, EVENT_NAMES, LIVE, Event, EventBus
 from pacs.security.access import Operation
 from pacs.web.answers import Stream
 from pacs.web.errors import HTTPError
 from pacs.web.request import WebRequest
 from pacs.web.routes import Call, Route
-from pacs.web.schema import Parameter, Type
+from pacs.web.schema import Parameter, Type, text_schema
 
-DURABLE: Final[tuple[type[Event], ...]] = (
-    ImageReceived,
-    InstanceDeleted,
-    WorklistChanged,
-    MPPSChanged,
-    CommitmentCompleted,
-)
-LIVE: Final[tuple[type[Event], ...]] = (
-    QueryExecuted,
-    AssociationOpened,
-    AssociationClosed,
-    AssociationRejected,
-    AccessDenied,
-    RetrieveCompleted,
-    HealthChanged,
-)
-NAMES: Final = tuple(kind.wire_name() for kind in (*DURABLE, *LIVE))
 CHANGES_AT_ONCE: Final = 500
 WAITING_EVENTS: Final = 2000
 HEARTBEAT_S: Final = 15.0
@@ -66,12 +34,13 @@ LARGEST_ID: Final = 2**62
 
 def _types(value: str) -> frozenset[str]:
     found = frozenset(part.strip() for part in value.split(",") if part.strip())
-    if not found or not found <= set(NAMES):
-        raise ValueError(f"is not a list of {', '.join(NAMES)}")
+    if not found or not found <= set(EVENT_NAMES):
+        raise ValueError(f"is not a list of {', '.join(EVENT_NAMES)}")
     return found
 
 
-_TYPES: Final = Type({"type": "string", "examples": ["image_received,instance_deleted"]}, _types)
+_NAME: Final = f"({'|'.join(EVENT_NAMES)})"
+_TYPES: Final = Type(text_schema(rf"{_NAME}(,{_NAME})*", examples=["image_received,instance_deleted"]), _types)
 
 
 class EventRoutes:
@@ -108,7 +77,7 @@ class EventRoutes:
         stream = EventStream(
             feed=self._feed,
             bus=self._bus,
-            types=call.query.get("types", frozenset(NAMES)),
+            types=call.query.get("types", frozenset(EVENT_NAMES)),
             last_id=_last_event_id(call.request),
             clock=self._clock,
             closed=self._streams.discard,

@@ -93,7 +93,6 @@ def test_spelling_variants_are_accepted(tmp_path: Path) -> None:
     [
         "storage: {objects: {backend: s3}}",
         "storage: {database: {url: 'postgresql://x'}}",
-        "events: {webhooks: [{url: x, secret_file: y}]}",
     ],
 )
 def test_what_is_not_available_yet_is_refused_never_ignored(tmp_path: Path, text: str) -> None:
