@@ -157,6 +157,7 @@ class AuditService(Service):
 
     async def _close(self) -> None:
         await deferToThread(self.audit.stop)
+        self.audit.tell_head()
         if self._forwarder is not None:
             await self._forwarder.finish()
 

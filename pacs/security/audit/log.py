@@ -25,6 +25,7 @@ REPEAT_INTERVAL_S: Final = 60.0
 REMEMBERED_ALERTS: Final = 10_000
 LOOK_INTERVAL_S: Final = 5.0
 CLOCK_STEP_S: Final = 2.0
+HEAD_INTERVAL_S: Final = 3600.0
 
 
 _Repeated = tuple[AlertKind | None, str, str]
@@ -72,10 +73,14 @@ class AuditLog:
             settings=settings,
             builder=builder,
             changed=lambda is_recording, reason: reactor.callFromThread(self._changed, is_recording, reason),
-            written=lambda end: reactor.callFromThread(written, end),
+            written=lambda end: reactor.callFromThread(self._written, end),
         )
+        self._written_outside = written
+        self._end = self._told_end = Position()
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
+        self._telling = LoopingCall(self.tell_head)
+        self._telling.clock = reactor
 
     def start(self) -> None:
         """
@@ -86,6 +91,7 @@ class AuditLog:
         """
         self._writer.start()
         self._looking.start(LOOK_INTERVAL_S, now=True)
+        self._telling.start(HEAD_INTERVAL_S, now=False)
 
     def stop(self) -> None:
         """Write what waits and close; blocks, so it is called in a thread."""
@@ -94,8 +100,9 @@ class AuditLog:
 
     def stop_looking(self) -> None:
         """Stop what runs in the reactor's thread; before `stop`."""
-        if self._looking.running:
-            self._looking.stop()
+        for call in (self._looking, self._telling):
+            if call.running:
+                call.stop()
 
     def put(self, message: AuditMessage) -> None:
         """Record a message."""
@@ -145,7 +152,24 @@ class AuditLog:
         uri = self.settings.log_path.absolute().as_uri()
         self.put(self.build.audit_log_used(Party(user, peer_address, is_user=True), uri))
 
+    def tell_head(self) -> None:
+        """
+        Note in the server's log how far this one goes, hourly and at the end (RELIABILITY G3).
+
+        Whoever cuts records off, and changes the head file with the key in his hands, does not reach that log.
+        """
+        end = self._end
+        if end != self._told_end:
+            self._told_end = end
+            self.log.info(
+                "the audit log goes to record {sequence}, SHA-256 {sha256}", sequence=end.sequence, sha256=end.sha256
+            )
+
     # -- within
+
+    def _written(self, end: Position) -> None:
+        self._end = end
+        self._written_outside(end)
 
     def _is_repetition(self, key: _Repeated) -> bool:
         """Count what was recorded within the last minute already."""
