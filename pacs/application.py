@@ -31,7 +31,7 @@ from pacs.archive.errors import IndexTooNew
 from pacs.archive.reindex import reconcile
 from pacs.assembly.access import PasswordService, make_admission, password_verifier, token_verifier
 from pacs.assembly.archive import ArchiveService, FeedService, archive_settings, make_feed
-from pacs.assembly.audit import NetworkEntryService, make_audit_service
+from pacs.assembly.audit import NetworkEntryService, audit_commands, make_audit_service
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
 from pacs.assembly.health import HealthService
 from pacs.assembly.pseudonyms import vault_commands
@@ -431,6 +431,7 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
     commands: dict[str, ControlCommand] = {
         "reindex": reindex,
         "worklist": workflow.command,
+        **audit_commands(auditing.audit),
         **vault_commands(configuration, archive=archive, bus=bus, audit=auditing.audit),
     }
     acceptor = _acceptor(

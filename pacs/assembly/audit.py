@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,19 @@ from twisted.internet.threads import deferToThread
 
 from pacs.config import Configuration
 from pacs.config.model import AuditSyslog
+from pacs.control.server import ControlCommand, Progress
 from pacs.events import EventBus
 from pacs.monitoring.health import Health, HealthRegister
 from pacs.net.dispatch import ServiceDispatcher
 from pacs.security.audit import AlertKind, AuditLog, AuditSettings, Outcome
 from pacs.security.audit.builders import Builder
 from pacs.security.audit.forwarder import Forwarder
+from pacs.security.audit.messages import AuditMessage
 from pacs.security.audit.spool import Spool
 from pacs.security.audit.subscriber import AuditSubscriber
 from pacs.security.audit.syslog import local_format
 from pacs.security.audit.transports import TLSTransport, Transport, UDPTransport, client_options
+from pacs.security.audit.writer import AuditWriter
 
 
 def audit_settings(configuration: Configuration) -> AuditSettings:
@@ -40,6 +44,36 @@ def audit_settings(configuration: Configuration) -> AuditSettings:
     )
 
 
+def audit_commands(audit: AuditLog) -> Mapping[str, ControlCommand]:
+    """Give the commands of `pacsctl audit` for a running server."""
+
+    async def used(arguments: dict[str, Any], _: Progress) -> dict[str, Any]:
+        audit.audit_log_used(str(arguments["user"]))
+        return {}
+
+    return {"audit-log-used": used}
+
+
+def record_alone(configuration: Configuration, message: Callable[[Builder], AuditMessage]) -> None:
+    """
+    Record something while no server runs; the archive's lock is the caller's business.
+
+    Raises:
+        AuditKeyError, OSError: the log can't be opened.
+    """
+    builder = _builder(configuration)
+    writer = AuditWriter(
+        settings=audit_settings(configuration), builder=builder, changed=lambda _, __: None, written=lambda _: None
+    )
+    writer.start()
+    writer.put(message(builder))
+    writer.stop()
+
+
+def _builder(configuration: Configuration) -> Builder:
+    return Builder(configuration.server.ae_title, socket.gethostname(), str(os.getpid()))
+
+
 def make_audit_service(
     configuration: Configuration, *, dispatcher: ServiceDispatcher, health: HealthRegister, bus: EventBus, reactor: Any
 ) -> AuditService:
@@ -49,7 +83,7 @@ def make_audit_service(
     forwarder: Forwarder | None = None
     audit = AuditLog(
         settings=audit_settings(configuration),
-        builder=Builder(configuration.server.ae_title, socket.gethostname(), process_id),
+        builder=_builder(configuration),
         reactor=reactor,
         changed=gate.changed,
         written=lambda _: forwarder.wake() if forwarder is not None else None,

@@ -1,16 +1,20 @@
 """
-`pacsctl audit`: is the audit log whole and unchanged?
+`pacsctl audit`: is the audit log whole and unchanged? That it was read is recorded in it (PS3.15 A.5.3.2).
 """
 
 from __future__ import annotations
 
+import getpass
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from pacs.assembly.audit import audit_settings
+from pacs.assembly.audit import audit_settings, record_alone
 from pacs.command import Call
+from pacs.control.client import CommandFailed, NoServer, command_server
+from pacs.control.lock import RootPathLock, RootPathLocked
+from pacs.security.audit.builders import Party
 from pacs.security.audit.records import AuditKeyError, load_key
 from pacs.security.audit.verify import Verdict, verify
 
@@ -38,6 +42,8 @@ def verify_command(config: Path | None, wants_json: bool, first: int) -> None:
         call.fail(f"audit verify: {error}")
     except OSError as error:
         call.fail(f"audit verify: {error.filename}: {error.strerror}")
+    if verdict.records:
+        _record_use(call, may_write=verdict.is_intact)
     values = {"intact": verdict.is_intact, **asdict(verdict)}
     if verdict.is_intact:
         call.tell(_sound(verdict), **values)
@@ -45,6 +51,33 @@ def verify_command(config: Path | None, wants_json: bool, first: int) -> None:
     if wants_json:
         call.tell("", **values)
     call.fail(f"audit verify: record {verdict.bad_sequence} ({verdict.file}, line {verdict.line}): {verdict.fault}")
+
+
+def _record_use(call: Call, *, may_write: bool) -> None:
+    """
+    Record who has read the log; a log that is not sound stays as it is while no server runs.
+
+    It is no fault when that can't be done: who looks into a copy has no archive at all.
+    """
+    configuration = call.configuration()
+    root_path, user = Path(configuration.storage.root_path), getpass.getuser()
+    try:
+        try:
+            command_server(root_path, "audit-log-used", {"user": user}, lambda _: None)
+            return
+        except NoServer:
+            pass
+        if not may_write or not root_path.is_dir():
+            return
+        lock = RootPathLock(root_path)
+        lock.acquire()
+        try:
+            uri = audit_settings(configuration).log_path.absolute().as_uri()
+            record_alone(configuration, lambda build: build.audit_log_used(Party(user, is_user=True), uri))
+        finally:
+            lock.release()
+    except (CommandFailed, RootPathLocked, AuditKeyError, OSError) as error:
+        click.echo(f"audit verify: that the log was read could not be recorded: {error}", err=True)
 
 
 def _sound(verdict: Verdict) -> str:

@@ -5,6 +5,7 @@ The audit log of a running server: what is recorded of what real peers do, and t
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import signal
 import subprocess
@@ -114,13 +115,27 @@ def test_verify_works_beside_a_server_and_names_the_first_bad_record(make_server
         wait_for_record(server, f"1.2.9.{number}")
     result = json.loads(verify(server, "--json").stdout)
     assert result["intact"] is True
+    wait_for_record(server, "Security Audit Log")
     assert server.stop() == 0
+    assert json.loads(verify(server, "--json").stdout)["intact"] is True
+    assert json.loads(verify(server, "--json").stdout)["records"] == result["records"] + 4
+    used = [check_message(record["message"]) for record in records(server, "110101")]
+    assert len(used) == 3
     path = audit_log_path(server)
     path.write_bytes(path.read_bytes().replace(b"1.2.9.2", b"1.2.9.7", 1))
     bad = next(r["sequence"] for r in records(server) if "1.2.9.7" in r["message"])
     result_of_bad = verify(server)
     assert result_of_bad.returncode == 1
     assert f"record {bad} " in result_of_bad.stderr
+
+
+def test_the_servers_log_says_how_far_the_audit_log_goes(make_server: MakeServer) -> None:
+    """RELIABILITY G3: whoever cuts the end off does not reach that log."""
+    server = make_server()
+    assert server.stop() == 0
+    last = audit_log_path(server).read_bytes().split(b"\n")[-2]
+    number, digest = records(server)[-1]["sequence"], hashlib.sha256(last).hexdigest()
+    assert f"the audit log goes to record {number}, SHA-256 {digest}" in server.log()
 
 
 def test_the_chain_goes_on_after_a_kill(make_server: MakeServer) -> None:
