@@ -51,6 +51,7 @@ from pacs.monitoring.metrics import Metrics
 from pacs.net.acceptor import AcceptorFactory
 from pacs.net.admission import Admission
 from pacs.net.dispatch import ServiceDispatcher
+from pacs.net.listening import listen
 from pacs.net.nodes import RemoteNode, RemoteNodes
 from pacs.net.registry import AssociationRegistry
 from pacs.net.requestor import Requestor
@@ -122,7 +123,7 @@ class AcceptorService(Service):
         server = self._server
         self._registry.start()
         for port, factory, how in self._listeners:
-            listening = self._reactor.listenTCP(port, factory, backlog=LISTEN_BACKLOG, interface=server.interface)
+            listening = listen(port, factory, backlog=LISTEN_BACKLOG, interface=server.interface, reactor=self._reactor)
             self._listening.append(listening)
             address = listening.getHost()
             self.log.info(

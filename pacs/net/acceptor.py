@@ -54,6 +54,7 @@ from pacs.ul import (
     negotiate,
 )
 
+REMEMBERED_ANSWERS: Final = 256
 DELAYED_REJECTIONS: Final = 50  # at once; further ones are not worth a connection
 
 
@@ -62,11 +63,12 @@ class AcceptorProtocol(UpperLayerProtocol):
 
     factory: AcceptorFactory
 
+    METHODS = {**UpperLayerProtocol.METHODS, AssociateIndication: "_associate_indicated"}
+
     def __init__(self, *, factory: AcceptorFactory, settings: AssociationSettings, clock: IReactorTime) -> None:
         super().__init__(role=Role.ACCEPTOR, settings=settings, clock=clock)
         self.factory = factory
         self.end_reason = "lost"
-        self._on_indication[AssociateIndication] = self._associate_indicated
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -199,6 +201,7 @@ class AcceptorFactory(Factory):
         self._accepted = metrics.associations_total.labels(result="accepted")
         self._clock = clock
         self._ids = count(1)
+        self._answers: dict[int, tuple[AAssociateRQ, tuple[AAssociateAC, dict[int, AcceptedContext]]]] = {}
         self._id_prefix = secrets.token_hex(3)
         self._refusals = RateLimited(clock=clock)
         self._all_closed: Deferred[None] | None = None
@@ -260,13 +263,21 @@ class AcceptorFactory(Factory):
         return f"{self._id_prefix}-{next(self._ids)}"
 
     def negotiate(self, request: AAssociateRQ) -> tuple[AAssociateAC, dict[int, AcceptedContext]]:
-        """Answer the presentation contexts (PS3.8 annex B, PS3.7 annex D)."""
-        return negotiate(
+        """Answer the presentation contexts (PS3.8 annex B, PS3.7 annex D); the same for the same request object."""
+        known = self._answers.get(id(request))
+        if known is not None and known[0] is request:
+            return known[1]
+        answer = negotiate(
             request,
             support=self.dispatcher.support,
             implementation=self._implementation,
             max_pdu_length=self._association_settings.max_pdu_length,
         )
+        if request.is_remembered:
+            if len(self._answers) >= REMEMBERED_ANSWERS:
+                self._answers.clear()
+            self._answers[id(request)] = request, answer
+        return answer
 
     def admit(self, request: AAssociateRQ, origin: Origin) -> Admitted | Deferred[Admitted]:
         """

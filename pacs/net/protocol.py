@@ -8,9 +8,9 @@ transport is encrypted. What an association request or its answer means is its s
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, Final, cast
+from typing import ClassVar, Final, cast
 from typing import Protocol as TypingProtocol
 
 from twisted.internet import interfaces
@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from pacs.dimse import DIMSEProtocolError
 from pacs.net.association import Association
+from pacs.net.listening import ServerConnection
 from pacs.net.settings import AssociationSettings
 from pacs.ul import (
     AbortIndication,
@@ -87,6 +88,15 @@ class UpperLayerProtocol(Protocol):
 
     log: ClassVar[Logger] = Logger()
 
+    METHODS: ClassVar[Mapping[type[Indication], str]] = {
+        StartARTIM: "_start_artim",
+        StopARTIM: "_stop_artim",
+        CloseTransport: "_close_transport",
+        ReleaseIndication: "_release_indicated",
+        AbortIndication: "_abort_indicated",
+        ProviderAbortIndication: "_provider_abort_indicated",
+    }
+
     def __init__(self, *, role: Role, settings: AssociationSettings, clock: interfaces.IReactorTime) -> None:
         self._upper_layer = UpperLayer(
             role=role,
@@ -94,7 +104,7 @@ class UpperLayerProtocol(Protocol):
         )
         self._settings = settings
         self._clock = clock
-        self._artim: interfaces.IDelayedCall | None = None
+        self._artim_until_s: float | None = None  # on the clock
         self._holds = 0
         self._write_paused_since_s: float | None = None
         self._writable_waiters: list[Deferred[None]] = []
@@ -108,20 +118,22 @@ class UpperLayerProtocol(Protocol):
         self.association: Association | None = None
         self.last_received_s = clock.seconds()
         self.peer_address = "unknown"
-        self._on_indication: dict[type[Indication], Callable[[Any], None]] = {
-            StartARTIM: self._start_artim,
-            StopARTIM: self._stop_artim,
-            CloseTransport: self._close_transport,
-            ReleaseIndication: self._release_indicated,
-            AbortIndication: self._abort_indicated,
-            ProviderAbortIndication: self._provider_abort_indicated,
-        }
 
     # -- Twisted's side
 
     def connectionMade(self) -> None:
         transport = self.transport
         assert transport is not None
+        if isinstance(transport, ServerConnection):
+            self.peer_address = str(transport.hostname)
+            self._socket = self._tcp_socket = transport.socket
+        else:
+            self._look_at(transport)
+        self._wire = cast(_Transport, transport)
+        self._apply(self._upper_layer.transport_opened())
+
+    def _look_at(self, transport: interfaces.ITransport) -> None:
+        """Find out who is there, and what options can be set."""
         peer = transport.getPeer()
         self.peer_address = getattr(peer, "host", None) or str(getattr(peer, "name", peer))
         if interfaces.ITCPTransport.providedBy(transport):
@@ -131,8 +143,6 @@ class UpperLayerProtocol(Protocol):
                 handle = transport.getHandle()
                 self._socket = handle if isinstance(handle, socket.socket) else None
                 self._tcp_socket = self._socket or getattr(transport, "tcp_socket", None)
-        self._wire = cast(_Transport, transport)
-        self._apply(self._upper_layer.transport_opened())
 
     def dataReceived(self, data: bytes) -> None:
         self.last_received_s = self._clock.seconds()
@@ -155,7 +165,7 @@ class UpperLayerProtocol(Protocol):
         self._wire = None
         self._socket = self._tcp_socket = None
         self._apply(self._upper_layer.transport_closed())
-        self._stop_artim(None)
+        self._artim_until_s = None
         self._wake_writers()
         association = self.association
         if association is not None and association.is_open:
@@ -266,6 +276,8 @@ class UpperLayerProtocol(Protocol):
 
     def check_times(self, now_s: float) -> None:
         """Abort what has been silent for too long, and drop what does not close (RELIABILITY L11)."""
+        if self._artim_until_s is not None and now_s >= self._artim_until_s:
+            self._artim_expired()
         if self._is_closing:
             if now_s - self._closing_since_s > self._settings.artim_timeout_s:
                 self.drop()
@@ -327,12 +339,14 @@ class UpperLayerProtocol(Protocol):
                 if has_fragments and association is not None:
                     has_fragments = False
                     association.flush()
-                self._flush_output()
-                self._on_indication[indication.__class__](indication)
+                if self._upper_layer.output:
+                    self._flush_output()
+                getattr(self, self.METHODS[indication.__class__])(indication)
                 association = self.association
         if has_fragments and association is not None and association.is_open:
             association.flush()
-        self._flush_output()
+        if self._upper_layer.output:
+            self._flush_output()
 
     def _flush_output(self) -> None:
         data = self._upper_layer.data_to_send()
@@ -396,16 +410,14 @@ class UpperLayerProtocol(Protocol):
             association.connection_lost()
 
     def _start_artim(self, _: object) -> None:
-        self._stop_artim(None)
-        self._artim = self._clock.callLater(self._settings.artim_timeout_s, self._artim_expired)
+        """Begin the time; `check_times` looks whether it is over."""
+        self._artim_until_s = self._clock.seconds() + self._settings.artim_timeout_s
 
     def _stop_artim(self, _: object) -> None:
-        artim, self._artim = self._artim, None
-        if artim is not None and artim.active():
-            artim.cancel()
+        self._artim_until_s = None
 
     def _artim_expired(self) -> None:
-        self._artim = None
+        self._artim_until_s = None
         self.end_reason = "ARTIM timer expired"
         self._apply(self._upper_layer.artim_expired())
 

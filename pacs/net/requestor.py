@@ -66,6 +66,13 @@ class RequestorProtocol(UpperLayerProtocol):
         when_closed: fires when the transport is gone.
     """
 
+    METHODS = {
+        **UpperLayerProtocol.METHODS,
+        AssociateConfirmation: "_confirmed",
+        AssociateRejection: "_was_rejected",
+        ReleaseConfirmation: "_released",
+    }
+
     def __init__(
         self,
         *,
@@ -85,9 +92,6 @@ class RequestorProtocol(UpperLayerProtocol):
         self._dispatcher = dispatcher
         self.when_established: Deferred[Association] | None = Deferred(lambda _: self.drop())
         self.when_closed: Deferred[None] = Deferred()
-        self._on_indication[AssociateConfirmation] = self._confirmed
-        self._on_indication[AssociateRejection] = self._was_rejected
-        self._on_indication[ReleaseConfirmation] = self._released
         self._upper_layer.associate(request)
 
     @property

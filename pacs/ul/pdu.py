@@ -4,7 +4,7 @@ The protocol data units, PS3.8 9.3, except P-DATA-TF, which is never held whole:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from struct import Struct
 from typing import Final
@@ -95,6 +95,7 @@ def _read_associate(body: bytes, context_item: int) -> tuple[int, str, str, str,
 
 # A peer proposes the same, association after association: what was read or written once is remembered. Not what has a
 # user's identity in it.
+_REMEMBERED_BYTES: Final = 16384  # of a whole request; 128 presentation contexts are less
 _HEAD_OF_IDENTITY: Final = bytes((ITEM_USER_IDENTITY_RQ, 0))
 _proposed_context = lru_cache(maxsize=2048)(PresentationContextRQ.decode)
 _user_information = lru_cache(maxsize=512)(UserInformation.decode)
@@ -116,6 +117,7 @@ class AAssociateRQ:
     Attributes:
         called_ae_title, calling_ae_title: without the padding, otherwise as received.
         protocol_version: bit 0 is version 1.
+        is_remembered: whoever sends the same bytes gives this very object.
     """
 
     called_ae_title: str
@@ -124,6 +126,7 @@ class AAssociateRQ:
     user_information: UserInformation
     application_context: str = APPLICATION_CONTEXT_NAME
     protocol_version: int = 1
+    is_remembered: bool = field(default=False, compare=False)
 
     @property
     def has_legal_called_ae_title(self) -> bool:
@@ -151,6 +154,12 @@ class AAssociateRQ:
         Raises:
             RemoteProtocolError: it is malformed, or its contexts are not 1 to 128 with unique odd ids.
         """
+        if len(body) <= _REMEMBERED_BYTES and _HEAD_OF_IDENTITY not in body:
+            return _remembered_request(body)
+        return cls._decode(body, is_remembered=False)
+
+    @classmethod
+    def _decode(cls, body: bytes, is_remembered: bool = True) -> AAssociateRQ:
         version, called, calling, name, items, information = _read_associate(body, ITEM_PRESENTATION_CONTEXT_RQ)
         if not 1 <= len(items) <= MAX_PRESENTATION_CONTEXTS:
             raise RemoteProtocolError(
@@ -162,7 +171,10 @@ class AAssociateRQ:
             raise RemoteProtocolError(
                 "presentation context ids are not odd and unique", reason=REASON_INVALID_PDU_PARAMETER_VALUE
             )
-        return cls(called, calling, contexts, information, name, version)
+        return cls(called, calling, contexts, information, name, version, is_remembered)
+
+
+_remembered_request = lru_cache(maxsize=256)(AAssociateRQ._decode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +187,18 @@ class AAssociateAC:
     user_information: UserInformation
     application_context: str = APPLICATION_CONTEXT_NAME
     protocol_version: int = 1
+    _encoded: list[bytes] = field(default_factory=list, init=False, compare=False, repr=False)  # once it was
 
     def encode(self) -> bytes:
         """Give the PDU."""
+        if self._encoded:
+            return self._encoded[0]
         information = self.user_information
         encode = _encode_answer if information.user_identity_response is None else _encode_answer.__wrapped__
         items = [encode(self.application_context, self.presentation_contexts, information)]
         body = _encode_associate(self.protocol_version, self.called_ae_title, self.calling_ae_title, items)
-        return encode_pdu(TYPE_ASSOCIATE_AC, body)
+        self._encoded.append(encode_pdu(TYPE_ASSOCIATE_AC, body))
+        return self._encoded[0]
 
     @classmethod
     def decode(cls, body: bytes) -> AAssociateAC:

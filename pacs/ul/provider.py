@@ -69,6 +69,7 @@ class UpperLayer:
 
     Attributes:
         state: PS3.8 9.2.1.
+        output: what waits for the peer, to be taken by `data_to_send`.
 
     Raises:
         LocalProtocolError: from a primitive that the state does not allow.
@@ -78,7 +79,7 @@ class UpperLayer:
         self.role = role
         self.state = State.STA1
         self._reader = PDUReader(limits=limits, sink=self)
-        self._output: list[bytes] = []
+        self.output: list[bytes] = []
         self._indications: list[Indication] = []
         self._request: AAssociateRQ | None = None
         self._is_unreadable = False
@@ -121,7 +122,7 @@ class UpperLayer:
 
     def data_to_send(self) -> bytes:
         """Give the bytes that wait for the peer, once."""
-        output = self._output
+        output = self.output
         if not output:
             return b""
         data = output[0] if len(output) == 1 else b"".join(output)
@@ -146,7 +147,7 @@ class UpperLayer:
     def send_data(self, pdus: bytes) -> list[Indication]:
         """P-DATA request: send encoded P-DATA-TF PDUs."""
         if self.state is State.STA6:  # DT-1, the common case
-            self._output.append(pdus)
+            self.output.append(pdus)
             return []
         return self._handle(Event.DATA_REQUEST, pdus)
 
@@ -202,7 +203,7 @@ class UpperLayer:
     def _ae_2(self, _: object) -> None:
         if self._request is None:
             raise LocalProtocolError("the transport was opened before A-ASSOCIATE was requested")
-        self._output.append(self._request.encode())
+        self.output.append(self._request.encode())
 
     def _ae_3(self, pdu: object) -> None:
         assert isinstance(pdu, AAssociateAC)
@@ -220,7 +221,7 @@ class UpperLayer:
         self._indicate(StopARTIM())
         if pdu.protocol_version & 1 == 0:
             rejection = AAssociateRJ(REJECTED_PERMANENT, REJECTION_SOURCE_ACSE, REJECTION_REASON_PROTOCOL_VERSION)
-            self._output.append(rejection.encode())
+            self.output.append(rejection.encode())
             self._indicate(StartARTIM())
             return State.STA13
         self._indicate(AssociateIndication(pdu))
@@ -228,22 +229,22 @@ class UpperLayer:
 
     def _send(self, pdu: object) -> None:
         assert isinstance(pdu, AAssociateAC)
-        self._output.append(pdu.encode())
+        self.output.append(pdu.encode())
 
     def _ae_8(self, pdu: object) -> None:
         assert isinstance(pdu, AAssociateRJ)
-        self._output.append(pdu.encode())
+        self.output.append(pdu.encode())
         self._indicate(StartARTIM())
 
     def _send_data(self, pdus: object) -> None:
         assert isinstance(pdus, bytes)
-        self._output.append(pdus)
+        self.output.append(pdus)
 
     def _nothing(self, _: object) -> None:
         """P-DATA indications are added by the reader; AA-6 and the like ignore the PDU."""
 
     def _ar_1(self, _: object) -> None:
-        self._output.append(AReleaseRQ().encode())
+        self.output.append(AReleaseRQ().encode())
 
     def _ar_2(self, _: object) -> None:
         self._indicate(ReleaseIndication())
@@ -252,7 +253,7 @@ class UpperLayer:
         self._indicate(ReleaseConfirmation(), CloseTransport())
 
     def _ar_4(self, _: object) -> None:
-        self._output.append(AReleaseRP().encode())
+        self.output.append(AReleaseRP().encode())
         self._indicate(StartARTIM())
 
     def _ar_5(self, _: object) -> None:
@@ -263,14 +264,14 @@ class UpperLayer:
         return State.STA9 if self.role is Role.REQUESTOR else State.STA10
 
     def _ar_9(self, _: object) -> None:
-        self._output.append(AReleaseRP().encode())
+        self.output.append(AReleaseRP().encode())
 
     def _ar_10(self, _: object) -> None:
         self._indicate(ReleaseConfirmation())
 
     def _aa_1(self, argument: object) -> None:
         abort = argument if isinstance(argument, AAbort) else AAbort(SOURCE_SERVICE_USER, REASON_NOT_SPECIFIED)
-        self._output.append(abort.encode())
+        self.output.append(abort.encode())
         self._indicate(StartARTIM())
         if not isinstance(argument, AAbort):
             self._indicate(ProviderAbortIndication(_fault_of(argument)))
@@ -286,11 +287,11 @@ class UpperLayer:
         self._indicate(ProviderAbortIndication(None))
 
     def _aa_7(self, _: object) -> None:
-        self._output.append(AAbort(SOURCE_SERVICE_PROVIDER, REASON_UNEXPECTED_PDU).encode())
+        self.output.append(AAbort(SOURCE_SERVICE_PROVIDER, REASON_UNEXPECTED_PDU).encode())
 
     def _aa_8(self, argument: object) -> None:
         error = _fault_of(argument)
-        self._output.append(AAbort(error.source, error.reason).encode())
+        self.output.append(AAbort(error.source, error.reason).encode())
         self._indicate(ProviderAbortIndication(error), StartARTIM())
 
 

@@ -172,13 +172,18 @@ class PDUReader:
             raise RemoteProtocolError(f"PDU of type {pdu_type:02X}H with {length} bytes instead of {FIXED_BODY_BYTES}")
 
     def _read_body(self, view: memoryview, position: int, end: int) -> int:
-        stop = min(end, position + self._body_length - len(self._body))
-        self._body += view[position:stop]
-        if len(self._body) == self._body_length:
-            body, pdu_type = bytes(self._body), self._pdu_type
-            self._body = bytearray()
-            self._pdu_type = 0
-            self._sink.pdu_received(_DECODERS[pdu_type](body))
+        pdu_type = self._pdu_type
+        if not self._body and end - position >= self._body_length:
+            stop = position + self._body_length
+            body = bytes(view[position:stop])
+        else:
+            stop = min(end, position + self._body_length - len(self._body))
+            self._body += view[position:stop]
+            if len(self._body) < self._body_length:
+                return stop
+            body, self._body = bytes(self._body), bytearray()
+        self._pdu_type = 0
+        self._sink.pdu_received(_DECODERS[pdu_type](body))
         return stop
 
     def _read_pdv_header(self, view: memoryview, position: int, end: int, indications: list[Indication]) -> int:

@@ -56,6 +56,8 @@ class Event(IntEnum):
 class Action(Enum):
     """The actions of PS3.8 Tables 9-6 to 9-9."""
 
+    __hash__ = object.__hash__  # of Enum it is a function in Python
+
     AE_1 = "AE-1"
     AE_2 = "AE-2"
     AE_3 = "AE-3"

@@ -1,0 +1,103 @@
+"""
+The listening socket of the DICOM ports: Twisted's, with a short way for each connection.
+
+A scanner opens an association for each object, so that accepting and closing is half of the work of a short one.
+Options are set once, on the listening socket, and inherited; names for the log are made when they are asked for.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+
+from twisted.internet import tcp
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+ACCEPTS_AT_ONCE: Final = 64  # then the connections that are there get their turn
+
+
+class _ListeningSocket(socket.socket):
+    """Knows its family, which `socket.socket` looks up as an enumeration for each connection."""
+
+    _of_connections: tuple[int, int, int]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        descriptor, address = self._accept()  # type: ignore[attr-defined]
+        return socket.socket(*self._of_connections, descriptor), address
+
+
+class ServerConnection(tcp.Server):
+    """A connection that a peer opened; its options are those of the listening socket."""
+
+    def __init__(
+        self, sock: socket.socket, protocol: Any, client: tuple[Any, ...], server: Any, sessionno: int, reactor: Any
+    ) -> None:
+        tcp.Connection.__init__(self, sock, protocol, reactor)
+        if len(client) != 2:
+            self._addressType = tcp.address.IPv6Address
+        self.client = client
+        self.server = server
+        self.sessionno = sessionno
+        self.hostname = client[0]
+        self.logstr = self.repstr = "association"
+        self.startReading()
+        self.connected = 1
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        """The peer closed: the Upper Layer has no half-closed connections (PS3.8 9.1.3)."""
+        self.connectionLost(reason)
+
+
+class _Port(tcp.Port):
+    """Accepts what waits in one go."""
+
+    transport = ServerConnection
+    _accepts = 1
+
+    def createInternetSocket(self) -> socket.socket:
+        made = super().createInternetSocket()
+        family, kind, protocol = made.family, made.type, made.proto
+        listening = _ListeningSocket(family, kind, protocol, made.detach())
+        listening.setblocking(False)
+        listening._of_connections = (int(family), int(kind), protocol)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # see UpperLayerProtocol.connectionMade
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return listening
+
+    def logPrefix(self) -> str:
+        return "listening"
+
+    def doRead(self) -> None:
+        """Accept; what is unusual (no descriptors left, IPv6 scopes) is left to Twisted."""
+        if self.addressFamily != socket.AF_INET:
+            super().doRead()
+            return
+        factory, reactor = self.factory, self.reactor
+        accepts, self._accepts = self._accepts, 1  # mostly one waits, and asking for a second costs
+        for _ in range(accepts):
+            try:
+                connection, address = self.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                super().doRead()
+                return
+            protocol = factory.buildProtocol(self._buildAddr(address))
+            if protocol is None:
+                connection.close()
+                continue
+            protocol.makeConnection(ServerConnection(connection, protocol, address, self, 0, reactor))
+        self._accepts = min(2 * accepts, ACCEPTS_AT_ONCE)
+
+
+def listen(port: int, factory: Factory, *, backlog: int, interface: str, reactor: Any) -> tcp.Port:
+    """
+    Listen on a TCP port.
+
+    Raises:
+        CannotListenError: it is taken, or may not be had.
+    """
+    listening = _Port(port, factory, backlog, interface, reactor)
+    listening.startListening()
+    return listening
