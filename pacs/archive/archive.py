@@ -276,6 +276,11 @@ class Archive:
         """Run a function with a snapshot of the index, in a thread."""
         return await self._readers.run(function)
 
+    def hurry_checksums(self) -> None:
+        """Compute checksums now, arriving objects or not; for whoever waits for one, who asks again and again."""
+        if self._derive is not None:
+            self._derive.hurry()
+
     @property
     def has_room(self) -> bool:
         """Whether objects are taken: the reserve of free space is not reached, and the disk answers."""

@@ -83,11 +83,13 @@ class CustodyCheck:
         self._headers = HeaderReader(store=archive.store)
 
     async def is_checkable(self, references: Sequence[Reference]) -> bool:
-        """Whether the checksums of all that is there have been computed."""
+        """Whether the checksums of all that is there have been computed; if not, they are computed next."""
         uids = json.dumps([reference.sop_instance_uid for reference in references])
         found: bool = await self._archive.run(
             lambda connection: connection.execute(_FIND_UNCHECKED, (uids,)).fetchone() is None
         )
+        if not found:
+            self._archive.hurry_checksums()
         return found
 
     async def check(self, references: Sequence[Reference]) -> Findings:

@@ -2,7 +2,8 @@
 What is derived from an object after it was acknowledged: the SHA-256 of its file, and its header for metadata.
 
 One low-priority thread reads the file from the page cache, within seconds; what it finds rides in the commit thread's
-batches. A checksum costs as much as the whole rest of the receive path, so it gives way to arriving objects.
+batches. A checksum costs as much as the whole rest of the receive path, so it gives way to arriving objects, unless
+somebody waits for it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ NICENESS: Final = 19
 LARGEST_GROUP: Final = 64
 GIVES_WAY_S: Final = 0.2  # after an object arrived
 LONGEST_WAIT_S: Final = 3.0  # however busy the server is
+HURRIES_FOR_S: Final = 0.5
 LARGEST_HEADER_BYTES: Final = 16 << 20
 _PAIR: Final = struct.Struct("<QQ")
 _COUNT: Final = struct.Struct("<L")
@@ -133,6 +135,7 @@ class DeriveThread:
         self._last_arrival_s = last_arrival_s
         self._queue: queue.SimpleQueue[tuple[float, Sequence[Derivable]] | None] = queue.SimpleQueue()
         self._is_stopping = threading.Event()
+        self._hurries_until_s = 0.0
         self._thread = threading.Thread(target=self._run_in_thread, name="pacs-derive", daemon=True)
 
     def start(self) -> None:
@@ -149,6 +152,10 @@ class DeriveThread:
         """Derive some objects' data soon; may be called from any thread."""
         self._queue.put((time.monotonic(), items))
 
+    def hurry(self) -> None:
+        """Give way to nobody for a moment; for whoever waits, who asks again and again, from any thread."""
+        self._hurries_until_s = time.monotonic() + HURRIES_FOR_S
+
     # -- the thread
 
     def _run_in_thread(self) -> None:
@@ -158,7 +165,7 @@ class DeriveThread:
             self.log.debug("the derive thread keeps its priority")
         group: list[Derived] = []
         while not self._is_stopping.is_set():
-            if group and (len(group) >= LARGEST_GROUP or self._queue.empty()):
+            if group and (len(group) >= LARGEST_GROUP or self._queue.empty() or self._hurries):
                 self._found(group)
                 group = []
             entry = self._queue.get()
@@ -180,9 +187,13 @@ class DeriveThread:
         except OSError as error:
             self.log.error("an object can't be read: {error}", error=error.strerror or str(error))
 
+    @property
+    def _hurries(self) -> bool:
+        return time.monotonic() < self._hurries_until_s
+
     def _give_way(self, added_s: float) -> None:
         """Wait while objects arrive, but not for ever."""
-        while not self._is_stopping.is_set():
+        while not self._is_stopping.is_set() and not self._hurries:
             now_s = time.monotonic()
             if now_s - added_s > LONGEST_WAIT_S or now_s - self._last_arrival_s() > GIVES_WAY_S:
                 return

@@ -42,7 +42,7 @@ POLICY: Final = Policy(
     attempt_timeout_s=3600.0,
 )
 FINDINGS_LAST_S: Final = 3600.0
-CHECKSUM_LOOK_INTERVAL_S: Final = 0.2
+CHECKSUM_LOOK_INTERVAL_S: Final = 0.1
 CHECKSUM_WAIT_S: Final = 600.0
 """Checksums follow an object within seconds; one that does not come for so long does not come."""
 
