@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE, build_context
+from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from pynetdicom.sop_class import ModalityWorklistInformationFind  # type: ignore[attr-defined]
 
 from tests.server import AE_TITLE, Server, free_port
@@ -152,9 +153,21 @@ def _context() -> Any:
     return build_context(ModalityWorklistInformationFind)
 
 
-def find(port: int, identifier: Dataset, *, calling: str = MODALITY_AE) -> list[Dataset]:
-    """Give the answers of a server; the last status must be success."""
-    association = AE(calling).associate("127.0.0.1", port, [_context()], ae_title=AE_TITLE)
+def find(port: int, identifier: Dataset, *, calling: str = MODALITY_AE, extended: bytes = b"") -> list[Dataset]:
+    """
+    Give the answers of a server; the last status must be success.
+
+    Args:
+        extended: what is proposed in SOP class extended negotiation; it must be accepted.
+    """
+    proposals: list[Any] = []
+    if extended:
+        proposal = SOPClassExtendedNegotiation()
+        proposal.sop_class_uid = ModalityWorklistInformationFind
+        proposal.service_class_application_information = extended
+        proposals.append(proposal)
+    association = AE(calling).associate("127.0.0.1", port, [_context()], ae_title=AE_TITLE, ext_neg=proposals)
+    assert association.acceptor.sop_class_extended == ({ModalityWorklistInformationFind: extended} if extended else {})
     assert association.is_established
     answers: list[Dataset] = []
     final = None

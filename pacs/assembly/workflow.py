@@ -82,7 +82,7 @@ def make_workflow(
         metrics=metrics,
         clock=reactor,
     )
-    MPPSNotifier(associations=associations, bus=bus)
+    MPPSNotifier(associations=associations, bus=bus, clock=reactor)
     return Workflow(
         worklist,
         steps,

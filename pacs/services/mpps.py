@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -31,6 +32,7 @@ from pacs.dimse import (
 from pacs.events import EventBus, MPPSChanged
 from pacs.net.association import Answer, Association, AssociationClosed
 from pacs.net.dispatch import Handler
+from pacs.net.idle import until_idle
 from pacs.net.source import DataSetSource
 from pacs.security.access import Operation
 from pacs.services.authorization import Authorization
@@ -75,6 +77,8 @@ STATUS_OF: Final[Mapping[type[WorkflowError], int]] = {
     MissingValue: Status.MISSING_ATTRIBUTE_VALUE,
     StepIsFinal: Status.PROCESSING_FAILURE,
 }
+
+NOTIFIED_WITHIN_S: Final = 60.0
 
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 _LONGEST_UID: Final = 64
@@ -201,8 +205,11 @@ class MPPSNotifier:
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, *, associations: Callable[[], Iterable[Association]], bus: EventBus) -> None:
+    def __init__(
+        self, *, associations: Callable[[], Iterable[Association]], bus: EventBus, clock: IReactorTime
+    ) -> None:
         self._associations = associations
+        self._clock = clock
         bus.subscribe(MPPSChanged, self._changed)
 
     def _changed(self, event: MPPSChanged) -> None:
@@ -211,18 +218,24 @@ class MPPSNotifier:
         for association in self._associations():
             for context in association.contexts.values():
                 if context.abstract_syntax == MPPS_NOTIFICATION and association.principal.may(Operation.READ_MPPS):
-                    self._report(association, context, event.sop_instance_uid, event_type_id)
+                    report = self._report(association, context, event.sop_instance_uid, event_type_id)
+                    Deferred.fromCoroutine(report).addErrback(self._not_told, association)
                     break
 
-    def _report(self, association: Association, context: AcceptedContext, uid: str, event_type_id: int) -> None:
+    async def _report(self, association: Association, context: AcceptedContext, uid: str, event_type_id: int) -> None:
+        if not await until_idle(association, timeout_s=NOTIFIED_WITHIN_S, clock=self._clock):
+            self.log.warn(
+                "association {association_id} is busy and not told of a step",
+                association_id=association.association_id,
+            )
+            return
         request = NEventReportRQ(
             message_id=association.next_message_id(),
             affected_sop_class_uid=MPPS_NOTIFICATION,
             affected_sop_instance_uid=uid,
             event_type_id=event_type_id,
         )
-        answered: Deferred[Answer] = association.invoke(context.id, request)
-        answered.addErrback(self._not_told, association)
+        await association.invoke(context.id, request)
 
     def _not_told(self, failure: Failure, association: Association) -> None:
         if not failure.check(AssociationClosed):

@@ -2,7 +2,8 @@
 Basic Worklist Management Service Class, PS3.4 annex K, as SCP: C-FIND in the Modality Worklist model.
 
 Every attribute can be a key and every key is answered, with an empty value where an item has none. A range of the
-scheduled date and one of the scheduled time are one period (PS3.4 table K.6-1).
+scheduled date and one of the scheduled time are one period (PS3.4 table K.6-1). Names are matched fuzzily when that was
+negotiated.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from pacs.net.dispatch import Handler
 from pacs.net.source import DataSetSource
 from pacs.security.access import Operation
 from pacs.services.authorization import Authorization
-from pacs.services.identifiers import KeyParser, Negotiated
+from pacs.services.identifiers import KeyParser, Negotiated, answer_extended
+from pacs.services.query import negotiated_of
 from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 from pacs.workflow import tags
 from pacs.workflow.worklist import Worklist
@@ -101,7 +103,9 @@ def _empty(tag: int) -> Value:
     return Value(vr, "", () if vr == "SQ" else None)
 
 
-def parse_worklist_identifier(elements: Sequence[Element], *, is_little_endian: bool) -> WorklistIdentifier:
+def parse_worklist_identifier(
+    elements: Sequence[Element], *, is_little_endian: bool, is_fuzzy: bool = False
+) -> WorklistIdentifier:
     """
     Read an identifier (PS3.4 K.4.1.1.3).
 
@@ -111,7 +115,7 @@ def parse_worklist_identifier(elements: Sequence[Element], *, is_little_endian: 
     by_tag = {element.tag: element for element in elements if element.tag & 0xFFFF}
     raw_character_set = by_tag.get(SPECIFIC_CHARACTER_SET)
     character_set = "" if raw_character_set is None else raw_character_set.value.decode("latin-1").strip("\0 ")
-    parser = KeyParser(character_set, Negotiated(), is_little_endian=is_little_endian)
+    parser = KeyParser(character_set, Negotiated(is_fuzzy=is_fuzzy), is_little_endian=is_little_endian)
     keys = parser.keys([by_tag[tag] for tag in sorted(by_tag) if tag not in _NO_KEYS], None)
     sequences = {key.tag: _as_period(key) for key in keys.nested}
     conditions = tuple(sequences.get(c.tag, c) if isinstance(c, SequenceKey) else c for c in keys.conditions)
@@ -127,7 +131,7 @@ def _as_period(key: SequenceKey) -> SequenceKey:
 class WorklistService:
     """Answers C-FIND of modalities."""
 
-    _support = AbstractSyntaxSupport(accepts_transfer_syntax=is_for_messages)
+    _support = AbstractSyntaxSupport(accepts_transfer_syntax=is_for_messages, extended=answer_extended)
 
     def __init__(
         self,
@@ -167,7 +171,9 @@ class WorklistService:
         except DataSetError as error:
             raise DIMSEError(Status.CANNOT_UNDERSTAND, f"identifier: {error}") from error
         identifier = parse_worklist_identifier(
-            elements, is_little_endian=TRANSFER_SYNTAXES[context.transfer_syntax].is_little_endian
+            elements,
+            is_little_endian=TRANSFER_SYNTAXES[context.transfer_syntax].is_little_endian,
+            is_fuzzy=negotiated_of(association, context.abstract_syntax).is_fuzzy,
         )
         count = await self._answer(association, context, request, identifier)
         self._metrics.query_results_total.inc(count)

@@ -10,12 +10,12 @@ from typing import Final
 
 from twisted.internet.defer import TimeoutError as AnswerTimedOut
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 
 from pacs.archive.custody import Reference
 from pacs.dataset.values import Value, ValueEncoder, Values
 from pacs.dimse import NEventReportRQ, Status
 from pacs.net.association import Association, AssociationClosed
+from pacs.net.idle import until_idle
 from pacs.net.nodes import NodeUnavailable, RemoteNode, RemoteNodes
 from pacs.security.access import Principal
 from pacs.ul import AcceptedContext, PresentationContextRQ, RoleSelection
@@ -29,7 +29,6 @@ FAILURES_EXIST: Final = 2
 TRANSFER_SYNTAXES: Final = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 ANSWER_TIMEOUT_S: Final = 30.0
 BUSY_TIMEOUT_S: Final = 5.0
-BUSY_LOOK_INTERVAL_S: Final = 0.02
 
 _RETRIEVE_AE_TITLE: Final = 0x00080054
 _SOP_CLASS_UID: Final = 0x00081150
@@ -110,7 +109,9 @@ class Reporter:
         if context is None:
             raise NotTaken("the association does not have Storage Commitment")
         data = await self._encode(report.encode, context.transfer_syntax)
-        await self._until_idle(association, ANSWER_TIMEOUT_S if can_wait else BUSY_TIMEOUT_S)
+        timeout_s = ANSWER_TIMEOUT_S if can_wait else BUSY_TIMEOUT_S
+        if not await until_idle(association, timeout_s=timeout_s, clock=self._clock):
+            raise NotTaken("the association of the request is busy")
         await self._send(association, context, report, data)
 
     async def report_to(self, node: RemoteNode, report: Report, principal: Principal) -> None:
@@ -136,17 +137,6 @@ class Reporter:
             await self._send(association, context, report, data)
         finally:
             await self._nodes.release(protocol)
-
-    async def _until_idle(self, association: Association, timeout_s: float) -> None:
-        """
-        Wait until no request of the peer is being served: one at a time goes either way, as was negotiated, and what
-        an object is being sent by must not be cut into.
-        """
-        deadline_s = self._clock.seconds() + timeout_s
-        while association.is_busy and association.is_open:
-            if self._clock.seconds() > deadline_s:
-                raise NotTaken("the association of the request is busy")
-            await deferLater(self._clock, BUSY_LOOK_INTERVAL_S)
 
     async def _send(self, association: Association, context: AcceptedContext, report: Report, data: bytes) -> None:
         request = NEventReportRQ(

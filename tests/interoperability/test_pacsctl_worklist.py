@@ -60,3 +60,11 @@ def test_items_are_written_without_a_server_and_survive_a_new_index(tmp_path: Pa
         assert [answer.AccessionNumber for answer in find(server.port, keys())] == ["ACC9"]
     finally:
         assert server.stop() == 0
+
+
+def test_items_survive_a_server_that_is_killed_right_after_it_said_so(make_server: MakeServer) -> None:
+    server = make_server()
+    assert pacsctl(server, *ADD).stdout == "added 1\n"
+    server.kill()
+    server.start()
+    assert [answer.AccessionNumber for answer in find(server.port, keys())] == ["ACC9"]

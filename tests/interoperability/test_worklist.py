@@ -5,6 +5,7 @@ the same values (PS3.4 K.6).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,36 @@ def test_keys_of_patient_and_procedure_find_what_wlmscpfs_finds(
     ours = accession_numbers(find(server.port, identifier))
     assert ours == [f"ACC{number}" for number in expected]
     assert ours == accession_numbers(find(port, identifier))
+
+
+def found_by_findscu(port: int, item: dict[str, Any], step: dict[str, Any]) -> list[str]:
+    """Give the accession numbers that DCMTK's findscu shows."""
+    keys_of_step = {"ScheduledStationAETitle": "", "Modality": "", "ScheduledProcedureStepStartDate": ""} | step
+    wanted = {"AccessionNumber": "", "PatientName": ""} | item
+    wanted |= {f"(0040,0100)[0].{keyword}": value for keyword, value in keys_of_step.items()}
+    options = [option for keyword, value in wanted.items() for option in ("-k", f"{keyword}={value}")]
+    shown = run_tool("findscu", "-v", "-W", "-aec", AE_TITLE, *options, "127.0.0.1", str(port)).stdout
+    responses = shown.partition("Find Response")[2]
+    return sorted(re.findall(r"\(0008,0050\) SH \[(\w+) *\]", responses))
+
+
+def test_findscu_finds_the_same_with_every_key_here_and_in_wlmscpfs(servers: tuple[Server, int]) -> None:
+    server, port = servers
+    for item, step, expected in (
+        *(({}, step, expected) for step, expected in STEP_KEYS),
+        *((item, {}, expected) for item, expected in ITEM_KEYS),
+        ({"PatientName": "Doe*"}, {"Modality": "CT", "ScheduledProcedureStepStartDate": "-20261130"}, [1, 2]),
+    ):
+        ours = found_by_findscu(server.port, item, step)
+        assert ours == [f"ACC{number}" for number in expected], (item, step)
+        assert ours == found_by_findscu(port, item, step), (item, step)
+
+
+def test_names_are_fuzzy_only_when_that_was_negotiated(servers: tuple[Server, int]) -> None:
+    identifier = keys()
+    identifier.PatientName = "mary stone"
+    assert accession_numbers(find(servers[0].port, identifier)) == []
+    assert accession_numbers(find(servers[0].port, identifier, extended=b"\1\1\1")) == ["ACC5"]
 
 
 FURTHER_KEYS: list[tuple[dict[str, Any], dict[str, Any], list[int]]] = [
