@@ -78,14 +78,14 @@ class Engine:
     def _decide(self, original: Original) -> tuple[Sequence[tuple[int, int, int, int]], bool] | None:
         """Give what is to be blanked, or None for nothing."""
         policy = self._settings.policy
+        reason = face_reason(original, policy)
+        if reason is not None:
+            raise NotDeidentifiable("recognizable_features", reason)
         if policy.burned_in == "accept":
             return None
-        for rule, reason in (
-            ("recognizable_features", face_reason(original, policy)),
-            ("embedded_overlay", hidden_plane_reason(original)),
-        ):
-            if reason is not None:
-                raise NotDeidentifiable(rule, reason)
+        reason = hidden_plane_reason(original)
+        if reason is not None:
+            raise NotDeidentifiable("embedded_overlay", reason)
         reason = burned_in_reason(original)
         if reason is None:
             return None

@@ -39,6 +39,7 @@ class Action(IntEnum):
     YEAR = 6
     CAP_AGE = 7
     STRUCTURAL = 8
+    REFERENCES = 9  # a sequence: no items, unless the object lists what it refers to
 
 
 class Rule(NamedTuple):
@@ -59,7 +60,7 @@ _BY_TYPE: Final[Mapping[str, Mapping[str, Action]]] = {
     "X/Z": {"1": Action.DUMMY, "2": Action.EMPTY, STRICTEST: Action.EMPTY},
     "X/D": {"1": Action.DUMMY, "2": Action.EMPTY, STRICTEST: Action.DUMMY},
     "X/Z/D": {"1": Action.DUMMY, "2": Action.EMPTY, STRICTEST: Action.DUMMY},
-    "X/Z/U*": {"1": Action.KEEP, "2": Action.KEEP, STRICTEST: Action.KEEP},  # an empty one would break references
+    "X/Z/U*": {"1": Action.KEEP, "2": Action.REFERENCES, STRICTEST: Action.KEEP},  # kept: entered for its UIDs
     "Z/D": {"1": Action.DUMMY, "2": Action.EMPTY, STRICTEST: Action.DUMMY, "3": Action.EMPTY, UNDEFINED: Action.EMPTY},
     "D": {"1": Action.DUMMY, "2": Action.DUMMY, "3": Action.DUMMY, STRICTEST: Action.DUMMY},
 }

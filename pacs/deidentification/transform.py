@@ -58,6 +58,7 @@ _DOCUMENT: Final = 0x00420011
 _DOCUMENT_TYPE: Final = 0x00420012
 _DOCUMENT_BYTES: Final = 0x00420015
 _CONTENT_TREE: Final = 0x0040A730
+_LISTED_REFERENCES: Final = 0x00081115  # an object that has it must refer to something (PS3.3 C.12.2)
 _NOT_REPLACED: Final = frozenset((0x00080005, 0x00080060, *_SUBJECT))
 
 _DROPPED_GROUPS: Final = frozenset(
@@ -320,7 +321,7 @@ class _Writer:
         if isinstance(content, FragmentsPlace):
             return self._fragments(place, content, encoding)
         if rule.vr == "SQ":  # no sequence, whatever it is
-            return [] if action is not Action.EMPTY else [encoding.element(tag, "SQ", b"")]
+            return [] if action not in (Action.EMPTY, Action.REFERENCES) else [encoding.element(tag, "SQ", b"")]
         if action is Action.STRUCTURAL:
             return None
         if action is Action.KEEP:
@@ -429,6 +430,8 @@ class _Writer:
     ) -> list[Buffer]:
         tag, vr = place[0], place[1]
         action = rule.action
+        if action is Action.REFERENCES and _LISTED_REFERENCES not in self._original.top:
+            action = Action.EMPTY
         if action is Action.EMPTY or (action is Action.DUMMY and not sequence.items and not rule.is_required):
             return [encoding.element(tag, "SQ", b"")]
         if action is Action.DUMMY:

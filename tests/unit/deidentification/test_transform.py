@@ -31,6 +31,7 @@ from tests.deidentification import (
 BASIC = Policy(Profile.BASIC)
 BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
 KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 
 
@@ -199,6 +200,22 @@ def test_references_are_mapped_alike_everywhere_and_well_known_uids_stay(vault: 
     assert output.FailedSOPInstanceUIDList[0] == output.SOPInstanceUID
     assert output.FrameOfReferenceUID == "1.2.840.10008.1.4.1.1"
     assert len(output.SOPInstanceUID) <= 44
+
+
+def test_a_type_2_sequence_of_references_is_emptied_unless_the_object_lists_them(vault: Vault) -> None:
+    """X/Z/U*: a segmentation without the references that it lists would not conform to its IOD."""
+    reference = [(0x00081150, "UI", PRIVATE_SOP_CLASS.encode()), (0x00081155, "UI", b"1.2.3.4.9")]
+    derived = (0x00089124, "SQ", [[(0x00082112, "SQ", [reference])]])
+    listed = (0x00081115, "SQ", [[(0x0020000E, "UI", b"1.2.3.4.1"), (0x0008114A, "SQ", [reference])]])
+    frames = (0x52009230, "SQ", [[derived]])
+    plain = read(deidentify(encode([*minimal(sop_class=SEGMENTATION), frames]), BASIC, vault))
+    sources = plain[0x52009230].value[0][0x00089124].value[0][0x00082112].value
+    assert len(sources) == 0
+    whole = read(deidentify(encode([*minimal(sop_class=SEGMENTATION), frames, listed]), BASIC, vault))
+    (source,) = whole[0x52009230].value[0][0x00089124].value[0][0x00082112].value
+    uid = source.ReferencedSOPInstanceUID
+    assert uid == whole[0x00081115].value[0][0x0008114A].value[0].ReferencedSOPInstanceUID
+    assert uid.startswith("2.25.")
 
 
 def test_kept_uids_are_kept_and_said(vault: Vault) -> None:
