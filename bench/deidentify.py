@@ -2,22 +2,27 @@
 De-identification side by side: `python -m bench.deidentify [IMAGES]`.
 
 A series of CT images of 512x512, read, de-identified, verified (ours alone does) and written by one process each: ours,
-dicognito and dicom-anonymizer (PyPI; the extra `bench`). Images per second of CPU and of wall clock.
+dicognito, dicom-anonymizer (PyPI; the extra `bench`) and Orthanc, which anonymizes a series that it has into another.
+Images per second of CPU and of wall clock, and violations of the Basic Profile on the objects of `bench.adversarial`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import pydicom
 
+from bench.adversarial import Verdict, judge, make_objects
 from bench.data import make_template, uid
+from bench.peers import Peer
 from pacs.dataset.part10 import encode_file_meta
 from pacs.deidentification.engine import Engine
 from pacs.deidentification.profiles import Policy
@@ -107,6 +112,65 @@ def dicom_anonymizer(_: Path) -> Tool:
     return run
 
 
+class AnonymizingOrthanc(Peer):
+    """Orthanc with its REST API, on this machine alone."""
+
+    def command(self) -> Sequence[str]:
+        config = self.directory / "orthanc.json"
+        config.write_text(
+            json.dumps(
+                {
+                    "StorageDirectory": str(self.directory / "data"),
+                    "IndexDirectory": str(self.directory / "data"),
+                    "DicomServerEnabled": False,
+                    "HttpPort": self.port,
+                    "RemoteAccessAllowed": False,
+                    "AuthenticationEnabled": False,
+                    "OverwriteInstances": True,
+                    "Plugins": [],
+                }
+            )
+        )
+        return ["/usr/sbin/Orthanc", str(config)]
+
+    def ask(self, path: str, body: bytes | None = None) -> bytes:
+        """Ask it; with a body it is a POST."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", data=body, timeout=600) as reply:
+            answer: bytes = reply.read()
+            return answer
+
+    def anonymize(self, source: Path, target: Path) -> None:
+        """De-identify one object."""
+        found = json.loads(self.ask("/instances", source.read_bytes()))
+        target.write_bytes(self.ask(f"/instances/{found['ID']}/anonymize", b'{"Force": true}'))
+
+
+def measure_orthanc(sources: list[Path], objects: list[tuple[Path, int]], directory: Path) -> None:
+    """Print its line: it has the series already, and keeps the anonymized one beside it."""
+    orthanc = AnonymizingOrthanc("orthanc", directory / "orthanc")
+    orthanc.start()
+    try:
+        for source in sources:
+            orthanc.ask("/instances", source.read_bytes())
+        (series,) = json.loads(orthanc.ask("/series"))
+        cpu_s, wall_s = orthanc.cpu_s(), time.perf_counter()
+        orthanc.ask(f"/series/{series}/anonymize", b'{"Synchronous": true, "KeepSource": true}')
+        show("Orthanc", len(sources), orthanc.cpu_s() - cpu_s, time.perf_counter() - wall_s)
+        show_verdict("Orthanc", judge(orthanc.anonymize, objects, directory / "orthanc-adversarial"))
+    finally:
+        orthanc.stop()
+
+
+def show(name: str, count: int, cpu_s: float, wall_s: float) -> None:
+    """Print how fast it was."""
+    print(f"{name:28} {count / cpu_s:8.0f} images/s of CPU {count / wall_s:8.0f} images/s", flush=True)
+
+
+def show_verdict(name: str, verdict: Verdict) -> None:
+    """Print what it has left."""
+    print(f"{name:28} {verdict.violations:8} violations, {verdict.refused} objects refused", flush=True)
+
+
 def measure(name: str, tool: Tool, sources: list[Path], directory: Path) -> None:
     """Print one line."""
     directory.mkdir()
@@ -116,21 +180,27 @@ def measure(name: str, tool: Tool, sources: list[Path], directory: Path) -> None
     for number, source in enumerate(sources):
         tool(source, directory / f"{number}.dcm")
     cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
-    count = len(sources)
-    print(f"{name:28} {count / cpu_s:8.0f} images/s of CPU {count / wall_s:8.0f} images/s", flush=True)
+    show(name, len(sources), cpu_s, wall_s)
 
 
 def main() -> None:
     """Measure all of them."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else IMAGES
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
+    with tempfile.TemporaryDirectory() as root:
+        directory = Path(root)
         (directory / "in").mkdir()
         sources = make_series(directory / "in", count)
+        (directory / "adversarial").mkdir()
+        objects = make_objects(directory / "adversarial")
         for profile in Profile:
             measure(f"ours, {profile.value}", ours(directory, profile), sources, directory / profile.value)
-        measure("dicognito", dicognito(directory), sources, directory / "dicognito")
-        measure("dicom-anonymizer", dicom_anonymizer(directory), sources, directory / "dicomanonymizer")
+        tools = {"ours": ours(directory, Profile.BASIC), "dicognito": dicognito(directory)}
+        tools["dicom-anonymizer"] = dicom_anonymizer(directory)
+        for name, tool in tools.items():
+            if name != "ours":
+                measure(name, tool, sources, directory / name)
+            show_verdict(name, judge(tool, objects, directory / f"{name}-adversarial"))
+        measure_orthanc(sources, objects, directory)
 
 
 if __name__ == "__main__":

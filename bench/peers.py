@@ -79,15 +79,16 @@ class Peer(ABC):
     def settle(self) -> None:
         """Wait until it has done what it does behind the answers: hashing, sweeping."""
         deadline_s = time.monotonic() + SETTLE_S
-        before_s = self._cpu_s()
+        before_s = self.cpu_s()
         while time.monotonic() < deadline_s:
             time.sleep(1)
-            now_s = self._cpu_s()
+            now_s = self.cpu_s()
             if now_s - before_s < BUSY_SHARE:
                 return
             before_s = now_s
 
-    def _cpu_s(self) -> float:
+    def cpu_s(self) -> float:
+        """Give the processor time that it has had."""
         assert self.process is not None
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
