@@ -11,6 +11,7 @@ import socket
 from typing import Any, Final
 
 from twisted.internet import tcp
+from twisted.internet.address import IPv6Address
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -35,7 +36,7 @@ class ServerConnection(tcp.Server):
     ) -> None:
         tcp.Connection.__init__(self, sock, protocol, reactor)
         if len(client) != 2:
-            self._addressType = tcp.address.IPv6Address
+            self._addressType = IPv6Address
         self.client = client
         self.server = server
         self.sessionno = sessionno
@@ -74,6 +75,7 @@ class _Port(tcp.Port):
             super().doRead()
             return
         factory, reactor = self.factory, self.reactor
+        assert factory is not None
         accepts, self._accepts = self._accepts, 1  # mostly one waits, and asking for a second costs
         for _ in range(accepts):
             try:
