@@ -410,7 +410,8 @@ class DataSetScanner:
         self._received += len(data)
         allowed = min(self._limits.inflate_bytes, self._limits.inflate_ratio * self._received + INFLATED_PIECE_BYTES)
         rest: bytes | memoryview = data
-        while len(rest) and not inflater.eof:
+        is_held_back = False  # the last piece was full: there may be more of it, though nothing is left to inflate
+        while (len(rest) or is_held_back) and not inflater.eof:
             try:
                 piece = inflater.decompress(rest, INFLATED_PIECE_BYTES)
             except zlib.error as error:
@@ -421,4 +422,5 @@ class DataSetScanner:
                     f"the deflated data set inflates to more than {self._limits.inflate_ratio} times its length"
                 )
             self._walker.feed(piece)
+            is_held_back = len(piece) == INFLATED_PIECE_BYTES
             rest = inflater.unconsumed_tail
