@@ -6,9 +6,11 @@ each event is `pacs.security.audit.builders`' business.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
@@ -21,6 +23,10 @@ ACCESS_POINT_ADDRESS: Final = "2"
 _NOT_IN_XML: Final = dict.fromkeys(
     (*range(0x20), 0x7F, *range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd"
 )
+
+_IS_QUOTED_OTHERWISE: Final = re.compile(r"[&<>\"]")
+REMEMBERED_PARTS: Final = 256
+"""Participants and codes come again and again; their XML is made once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +115,8 @@ class AuditMessage:
             + (_coded("EventTypeCode", self.event_type) if self.event_type is not None else "")
             + description,
         )
-        source = _element(
-            "AuditSourceIdentification",
-            _attributes(AuditSourceID=source_id),
-            _element("AuditSourceTypeCode", _attributes(**{"csd-code": SOURCE_TYPE_APPLICATION_SERVER})),
-        )
-        inner = event + _all(map(_participant, self.participants)) + source + _all(map(_object, self.objects))
+        participants, objects = _all(map(_participant, self.participants)), _all(map(_object, self.objects))
+        inner = event + participants + _source(source_id) + objects
         return _element("AuditMessage", "", inner)
 
 
@@ -123,8 +125,13 @@ def _clean(text: str) -> str:
     return text if text.isascii() and text.isprintable() else text.translate(_NOT_IN_XML)
 
 
+def _quoted(text: str) -> str:
+    clean = _clean(text)
+    return quoteattr(clean) if _IS_QUOTED_OTHERWISE.search(clean) else f'"{clean}"'
+
+
 def _attributes(**values: str) -> str:
-    return "".join(f" {name}={quoteattr(_clean(value))}" for name, value in values.items() if value)
+    return "".join([f" {name}={_quoted(value)}" for name, value in values.items() if value])
 
 
 def _element(name: str, attributes: str, inner: str = "") -> str:
@@ -135,18 +142,29 @@ def _all(parts: Iterable[str]) -> str:
     return "".join(parts)
 
 
+@lru_cache(maxsize=REMEMBERED_PARTS)
+def _source(source_id: str) -> str:
+    return _element(
+        "AuditSourceIdentification",
+        _attributes(AuditSourceID=source_id),
+        _element("AuditSourceTypeCode", _attributes(**{"csd-code": SOURCE_TYPE_APPLICATION_SERVER})),
+    )
+
+
+@lru_cache(maxsize=REMEMBERED_PARTS)
 def _coded(name: str, code: Code) -> str:
     return _element(
         name, _attributes(**{"csd-code": code.value, "codeSystemName": code.system, "originalText": code.meaning})
     )
 
 
+@lru_cache(maxsize=REMEMBERED_PARTS)
 def _participant(participant: ActiveParticipant) -> str:
     address = participant.address
     is_number = bool(address) and (":" in address or address.replace(".", "").isdigit())
     return _element(
         "ActiveParticipant",
-        f" UserID={quoteattr(_clean(participant.user_id))}"
+        f" UserID={_quoted(participant.user_id)}"
         + _attributes(
             AlternativeUserID=f"AETITLES={';'.join(participant.ae_titles)}" if participant.ae_titles else "",
             UserName=participant.user_name,
@@ -177,7 +195,7 @@ def _object(item: ParticipantObject) -> str:
         inner += _element("ParticipantObjectDescription", "", described)
     return _element(
         "ParticipantObjectIdentification",
-        f" ParticipantObjectID={quoteattr(_clean(item.object_id))}"
+        f" ParticipantObjectID={_quoted(item.object_id)}"
         + _attributes(
             ParticipantObjectTypeCode=item.type_code,
             ParticipantObjectTypeCodeRole=item.role,

@@ -8,9 +8,8 @@ then stops serving patient data. What cannot be kept any longer is counted, and 
 
 from __future__ import annotations
 
-import queue
 import threading
-import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +71,10 @@ class AuditWriter:
         self._builder = builder
         self._changed = changed
         self._written = written
-        self._queue: queue.SimpleQueue[AuditMessage | None] = queue.SimpleQueue()
+        self._queue: deque[AuditMessage] = deque()
+        self._has_news = threading.Event()
+        self._is_due = threading.Event()
+        self._knows_of_news = False
         self._thread = threading.Thread(target=self._run_in_thread, name="pacs-audit", daemon=True)
         self._stopping = threading.Event()
         self._file = LogFile(settings.log_path, reserve_bytes=settings.reserve_bytes)
@@ -99,16 +101,22 @@ class AuditWriter:
     def stop(self) -> None:
         """Write what waits, then end; blocks until that is done."""
         self._stopping.set()
-        self._queue.put(None)
+        self._is_due.set()
+        self._has_news.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def put(self, message: AuditMessage) -> None:
         """Have a message written; may be called from any thread."""
-        if self._queue.qsize() >= WAITING_MESSAGES:
+        if len(self._queue) >= WAITING_MESSAGES:
             self._lost += 1
             return
-        self._queue.put(message)
+        self._queue.append(message)
+        if message.is_urgent or len(self._queue) >= LARGEST_GROUP:
+            self._is_due.set()
+        if not self._knows_of_news:  # a thread that is woken for each message costs more than the message
+            self._knows_of_news = True
+            self._has_news.set()
 
     # -- opening
 
@@ -173,10 +181,9 @@ class AuditWriter:
 
     def _run_in_thread(self) -> None:
         waiting: list[AuditMessage] = []
-        is_ending = False
-        while not (is_ending and not waiting and self._queue.empty()):
+        while not (self._stopping.is_set() and not waiting and not self._queue):
             if not waiting:
-                is_ending = self._gather(waiting) or is_ending
+                self._gather(waiting)
             if waiting and not self._try_to_write(waiting):
                 if self._stopping.wait(RETRY_S) and not self._try_to_write(waiting):
                     self.log.critical("{count} audit messages could not be written and are lost", count=len(waiting))
@@ -185,22 +192,21 @@ class AuditWriter:
                 waiting = []
         self._close()
 
-    def _gather(self, waiting: list[AuditMessage]) -> bool:
-        """Take what waits, until a group is due; True when it was the last."""
-        due_s: float | None = None
-        while len(waiting) < LARGEST_GROUP:
-            try:
-                message = self._queue.get(timeout=None if due_s is None else max(0.0, due_s - time.monotonic()))
-            except queue.Empty:
-                return False
-            if message is None:
-                return True
-            waiting.append(message)
-            if message.is_urgent or self._stopping.is_set():
-                due_s = 0.0
-            elif due_s is None:
-                due_s = time.monotonic() + GROUP_S
-        return False
+    def _gather(self, waiting: list[AuditMessage]) -> None:
+        """Wait for messages, then until a group of them is due; take it."""
+        self._has_news.wait()
+        if not self._stopping.is_set():
+            self._is_due.wait(GROUP_S)
+        self._is_due.clear()
+        while self._queue and len(waiting) < LARGEST_GROUP:
+            waiting.append(self._queue.popleft())
+        if not self._queue:
+            self._knows_of_news = False
+            self._has_news.clear()
+        if self._queue or self._stopping.is_set():  # some came, or were left
+            self._knows_of_news = True
+            self._is_due.set()
+            self._has_news.set()
 
     def _try_to_write(self, waiting: list[AuditMessage]) -> bool:
         try:
