@@ -1,5 +1,6 @@
 """
-Makes an index with 1,000,000 instances in 20,000 studies, without objects: `python -m bench.generate_index INDEX`.
+Makes an index with 1,000,000 instances in 20,000 studies, without objects: `python -m bench.generate_index INDEX`, or
+with as many studies as a second argument says.
 
 The archive must not be running. Objects that are not there are found missing by whoever looks; queries do not.
 """
@@ -33,19 +34,20 @@ def study_uid(number: int) -> str:
 def main() -> None:
     """Fill an index that the archive has made."""
     path = Path(sys.argv[1])
+    studies = int(sys.argv[2]) if len(sys.argv) > 2 else STUDIES
     started_s = time.perf_counter()
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         connection.exec_driver_sql("PRAGMA synchronous=OFF")
         first = {table.name: _next_key(connection, table) for table in (PATIENTS, STUDIES_TABLE, SERIES, INSTANCES)}
-        for start in range(0, STUDIES, BATCH):
+        for start in range(0, studies, BATCH):
             rows = _Rows(first)
-            for number in range(start, min(start + BATCH, STUDIES)):
+            for number in range(start, min(start + BATCH, studies)):
                 rows.add_study(number)
             for table, values in rows.of.items():
                 connection.execute(insert(table), values)
     engine.dispose()
-    print(f"1,000,000 instances in {time.perf_counter() - started_s:.0f} s")
+    print(f"{studies * INSTANCES_OF_A_STUDY:,} instances in {time.perf_counter() - started_s:.0f} s")
 
 
 def _next_key(connection: Connection, table: Table) -> int:

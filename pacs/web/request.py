@@ -28,6 +28,7 @@ class WebRequest(Request):
     Attributes:
         route: the template of its path, for the metrics.
         site: whose limits apply.
+        is_gone: the connection is lost; nothing may be written any more.
     """
 
     channel: LimitedChannel
@@ -37,6 +38,7 @@ class WebRequest(Request):
     is_refused = False
     started_s = 0.0
     body_bytes = 0
+    is_gone = False
 
     def gotLength(self, length: int | None) -> None:
         """Make room for the body, if it may come at all."""
@@ -90,6 +92,7 @@ class WebRequest(Request):
         self._count()
 
     def connectionLost(self, reason: Any) -> None:
+        self.is_gone = True
         super().connectionLost(reason)
         if self.started_s:  # its headers had come
             self._count()

@@ -9,12 +9,13 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from klein import Klein
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import HTTPException
 
@@ -24,6 +25,7 @@ from pacs.web.answers import JSON_TYPE, Answer, Stream, encode_json
 from pacs.web.authentication import BY_NOTHING, Authenticator
 from pacs.web.errors import HTTPError
 from pacs.web.gate import Gate
+from pacs.web.paths import PathTable
 from pacs.web.request import WebRequest
 from pacs.web.routes import Call, Route, parse_query
 from pacs.web.sessions import Identity
@@ -36,6 +38,10 @@ _PUBLIC: Final = Identity(Principal(name="", peer_address="", role=Role.NONE), B
 
 Translate = Callable[[Exception], HTTPError | None]
 """Gives the answer to an error of another room, or None when it is none that was foreseen."""
+
+
+Serve = Callable[..., Coroutine[Deferred[Any], Any, object]]
+"""Answers a request whose path has these values; gives the body, or that it was sent already."""
 
 
 class WebRoot:
@@ -66,6 +72,7 @@ class WebRoot:
         self._translate = translate
         self._closed = closed
         self._gate = Gate(settings)
+        self._paths: PathTable[Serve] = PathTable()
         self._klein = Klein()
         self._klein.url_map.merge_slashes = False
         paths: dict[str, dict[str, Route]] = {}
@@ -81,15 +88,22 @@ class WebRoot:
         try:
             self._gate.enter(request)
             request.path.decode("utf-8")
-            for part in request.postpath or ():
-                part.decode("utf-8")
+            segments = [part.decode("utf-8") for part in request.postpath or ()]
             request.method.decode("ascii")
         except HTTPError as error:
             return self._write(request, _error_answer(error))
         except UnicodeDecodeError:
             return self._write(request, _error_answer(HTTPError(400, "the path is not UTF-8")))
-        rendered: object = self._resource.render(request)
-        return rendered
+        found = self._paths.find(segments)
+        if found is None:
+            rendered: object = self._resource.render(request)
+            return rendered
+        serve, values = found
+        running = Deferred.fromCoroutine(serve(request, **values))
+        if not running.called:
+            request.notifyFinish().addErrback(lambda _: running.cancel())
+        running.addCallback(_finish, request).addErrback(self._broke_off, request)
+        return NOT_DONE_YET
 
     # -- within
 
@@ -103,9 +117,17 @@ class WebRoot:
             request.route = path
             return await self._serve(request, methods, allowed, values)
 
+        if self._paths.add(path, serve):
+            return
         serve.__name__ = f"serve {path}"
         rule = _PLACE.sub(lambda m: f"<path:{m[1]}>" if m[2] else f"<{m[1]}>", path)
         self._klein.route(rule)(serve)  # type: ignore[type-var]
+
+    def _broke_off(self, failure: Failure, request: WebRequest) -> None:
+        """The client is gone; or there is a fault in what answers, which then can't tell it any more."""
+        if not failure.check(CancelledError):
+            self.log.failure("{method} {route} failed", failure, method=request.method_name, route=request.route)
+            request.loseConnection()
 
     def _not_found(self, request: WebRequest, _: object) -> object:
         return self._write(request, _error_answer(HTTPError(404, "there is nothing here")))
@@ -217,6 +239,15 @@ class WebRoot:
             return b""
         finally:
             stream.close()
+
+
+def _finish(body: object, request: WebRequest) -> None:
+    if request.is_gone:
+        return
+    if isinstance(body, bytes):
+        request.write(body)
+    if not request.finished:
+        request.finish()
 
 
 def _error_answer(error: HTTPError) -> Answer:
