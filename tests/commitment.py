@@ -144,10 +144,14 @@ def requesting(server: Server, *, calling: str, reports: Reports | None = None) 
 
 
 @contextmanager
-def listening(reports: Reports, *, ae_title: str, port: int, knows_roles: bool = True) -> Iterator[None]:
-    """Listen as a modality does that takes reports over new associations."""
+def listening(reports: Reports, *, ae_title: str, port: int, role: bool | None = True) -> Iterator[None]:
+    """
+    Listen as a modality does that takes reports over new associations.
+
+    Args:
+        role: what role selection is answered with; None: not at all.
+    """
     peer = AE(ae_title)
-    role = True if knows_roles else None
     peer.add_supported_context(PUSH_MODEL, scu_role=role, scp_role=role)
     server = peer.start_server(("127.0.0.1", port), block=False, evt_handlers=reports.handlers())
     assert server is not None
@@ -176,11 +180,20 @@ def tasks(server: Server) -> list[dict[str, Any]]:
     return [{**dict(row), "payload": json.loads(row["payload"])} for row in rows]
 
 
-def wait_for_task(server: Server, transaction_uid: str, *states: str) -> dict[str, Any]:
-    """Wait until the task of a transaction has one of some states."""
+def wait_for_task(server: Server, transaction_uid: str, *states: str, has_failed: bool = False) -> dict[str, Any]:
+    """
+    Wait until the task of a transaction has one of some states.
+
+    Args:
+        has_failed: an attempt must have.
+    """
     deadline_s = time.monotonic() + WAIT_S
     while True:
-        found = [task for task in tasks(server) if task["key"] == transaction_uid and task["state"] in states]
+        found = [
+            task
+            for task in tasks(server)
+            if task["key"] == transaction_uid and task["state"] in states and (task["last_error"] or not has_failed)
+        ]
         if found:
             return found[-1]
         assert time.monotonic() < deadline_s, tasks(server)

@@ -37,7 +37,7 @@ def scheduled(
     date: str = "20261125",
     at: str = "100000",
     modality: str = "CT",
-    station: str = "CT_SCANNER_1",
+    station: str | list[str] = "CT_SCANNER_1",
     name: str = "Doe^Jane",
     physician: str = "House^Gregory",
     **more: Any,

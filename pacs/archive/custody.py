@@ -84,10 +84,7 @@ class CustodyCheck:
 
     async def is_checkable(self, references: Sequence[Reference]) -> bool:
         """Whether the checksums of all that is there have been computed; if not, they are computed next."""
-        uids = json.dumps([reference.sop_instance_uid for reference in references])
-        found: bool = await self._archive.run(
-            lambda connection: connection.execute(_FIND_UNCHECKED, (uids,)).fetchone() is None
-        )
+        found: bool = await self._archive.run(partial(_is_checkable, references))
         if not found:
             self._archive.hurry_checksums()
         return found
@@ -135,6 +132,11 @@ class CustodyCheck:
         pace = Pace(share=1.0, rest=lambda _: None)
         fault = content_fault(self._archive.store, kept, pace=pace, is_stopping=lambda: False, leaves_cache=False)
         return fault is not None
+
+
+def _is_checkable(references: Sequence[Reference], connection: sqlite3.Connection) -> bool:
+    uids = json.dumps([reference.sop_instance_uid for reference in references])
+    return connection.execute(_FIND_UNCHECKED, (uids,)).fetchone() is None
 
 
 def _by_study(counted: Counter[tuple[str, str, str]]) -> tuple[StudyInstances, ...]:

@@ -32,6 +32,15 @@ from pacs.workflow.worklist_table import (
 )
 
 PAGE_ITEMS: Final = 200
+_COLUMN_OF: Final[Mapping[int, str]] = {
+    tags.STEP_ID: "step_id",
+    tags.STUDY_INSTANCE_UID: "study_instance_uid",
+    tags.PATIENT_ID: "patient_id",
+    tags.ACCESSION_NUMBER: "accession_number",
+    tags.MODALITY: "modality",
+    tags.STATION_AE_TITLE: "station_ae_title",
+}
+"""Keys that the index looks at before the items are."""
 
 T = TypeVar("T")
 Fields = dict[str, Any]
@@ -147,6 +156,11 @@ class Worklist:
             for inner in condition.conditions
         ]
         first_date, last_date = _dates(step_conditions)
+        equal = {
+            column: condition.value
+            for condition in (*conditions, *step_conditions)
+            if isinstance(condition, Equals) and (column := _COLUMN_OF.get(condition.tag)) is not None
+        }
         open_only = not any(
             isinstance(condition, (Equals, AnyOf, Wildcard)) and condition.tag == tags.STEP_STATUS
             for condition in step_conditions
@@ -160,6 +174,7 @@ class Worklist:
                 open_only=open_only,
                 first_date=first_date,
                 last_date=last_date,
+                equal=equal,
                 limit=PAGE_ITEMS,
             )
             answered = [item.answered() for item in items]

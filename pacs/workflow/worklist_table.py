@@ -117,9 +117,21 @@ def list_items(
 
 
 def items_after(
-    execute: Execute, position: Position, *, open_only: bool, first_date: str, last_date: str, limit: int
+    execute: Execute,
+    position: Position,
+    *,
+    open_only: bool,
+    first_date: str,
+    last_date: str,
+    equal: Mapping[str, str],
+    limit: int,
 ) -> list[WorklistItem]:
-    """Give items in the order of schedule; those without a date belong to every range of dates."""
+    """
+    Give items in the order of schedule; those without a date belong to every range of dates.
+
+    Args:
+        equal: single values that some columns must have or, of several, may have.
+    """
     conditions = ["(scheduled_date, scheduled_time, pk) > (?, ?, ?)"]
     parameters: list[Any] = [position.date, position.time, position.pk]
     if open_only:
@@ -131,6 +143,9 @@ def items_after(
     if last_date:
         conditions.append("scheduled_date <= ?")
         parameters.append(last_date)
+    for name, value in equal.items():
+        conditions.append(f"(trim({name}) = ? OR instr({name}, '\\') > 0)")
+        parameters.append(value)
     statement = f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY {_ORDER} LIMIT ?"
     return [_item(row) for row in execute(statement, (*parameters, limit))]
 

@@ -107,10 +107,22 @@ def test_a_modality_that_leaves_is_told_on_a_new_association_by_an_scp(server: S
 def test_a_peer_that_knows_no_roles_is_told_all_the_same(server: Server, node_port: int) -> None:
     references = stored(server)
     reports = Reports()
-    with listening(reports, ae_title=WITH_ADDRESS, port=node_port, knows_roles=False):
+    with listening(reports, ae_title=WITH_ADDRESS, port=node_port, role=None):
         with requesting(server, calling=WITH_ADDRESS) as association:
             assert request(association, wanted(*references)) == SUCCESS
         assert reports.wait()[0].committed == references
+
+
+def test_a_peer_that_refuses_the_role_is_asked_again_later(server: Server, node_port: int) -> None:
+    (reference,) = stored(server)
+    transaction = generate_uid()
+    reports = Reports()
+    with listening(reports, ae_title=WITH_ADDRESS, port=node_port, role=False):
+        with requesting(server, calling=WITH_ADDRESS) as association:
+            assert request(association, wanted(reference, transaction=transaction)) == SUCCESS
+        waiting = wait_for_task(server, transaction, "waiting", has_failed=True)
+    assert f"AE '{WITH_ADDRESS}' does not accept" in waiting["last_error"]
+    assert reports.received == []
 
 
 def test_a_report_that_the_association_refuses_comes_on_a_new_one(server: Server, node_port: int) -> None:
@@ -159,17 +171,6 @@ def test_each_object_that_is_not_kept_as_claimed_fails_with_its_reason(server: S
 def test_what_a_full_server_refused_fails_for_want_of_resources(make_server: MakeServer) -> None:
     server = make_server(configuration(free_port(), storage={"min_free_bytes": 1 << 60}))
     assert commit(server, (CT_IMAGE_STORAGE, "1.2.3")).failed == {"1.2.3": RESOURCE_LIMITATION}
-
-
-def test_every_copy_of_a_renamed_duplicate_must_be_whole(make_server: MakeServer) -> None:
-    server = make_server(configuration(free_port(), storage={"duplicate_policy": "rename"}))
-    reference = (CT_IMAGE_STORAGE, "1.2.50")
-    with Client(server.port, (CT_IMAGE_STORAGE, EXPLICIT)) as client:
-        for pixel in (b"\1", b"\2"):
-            assert client.store(ct_data_set("1.2.50", pixels=pixel * 64), "1.2.50").status == SUCCESS
-    assert commit(server, reference).committed == [reference]
-    server.objects()[1].unlink()
-    assert commit(server, reference).failed == {"1.2.50": FAILURE}
 
 
 def test_many_objects_are_answered_in_one_report(server: Server) -> None:
@@ -301,10 +302,14 @@ def test_a_killed_server_reports_after_its_next_start(make_server: MakeServer) -
     assert len([event for event in feed(server) if event["transaction_uid"] == transaction]) == 1
 
 
-def test_of_a_de_identified_object_the_original_must_be_kept_too(make_server: MakeServer) -> None:
-    """Whoever asks: the UID is the same, the only identified object is the sender's."""
+def test_of_a_de_identified_object_the_original_must_be_kept_and_of_several_copies_each(
+    make_server: MakeServer,
+) -> None:
+    """Whoever asks: where the UID is the same, the only identified object is the sender's."""
     anonymization = {"auto_anonymize": True, "ae_titles": ["TRIAL_*"], "uids": "keep"}
-    server = make_server(configuration(free_port(), security={"anonymization": anonymization}))
+    server = make_server(
+        configuration(free_port(), security={"anonymization": anonymization}, storage={"duplicate_policy": "rename"})
+    )
     (copied,) = stored(server, calling="TRIAL_CT")
     (original,) = stored(server, calling=WITHOUT_ADDRESS)
     for calling in ("TRIAL_CT", WITHOUT_ADDRESS):
@@ -315,3 +320,11 @@ def test_of_a_de_identified_object_the_original_must_be_kept_too(make_server: Ma
         assert report.committed == [original]
         assert report.failed == {copied[1]: NO_SUCH_INSTANCE}
     assert "a de-identified copy alone is kept" in server.log()
+
+    renamed = (CT_IMAGE_STORAGE, "1.2.50")
+    with Client(server.port, (CT_IMAGE_STORAGE, EXPLICIT)) as client:
+        for pixel in (b"\1", b"\2"):
+            assert client.store(ct_data_set("1.2.50", pixels=pixel * 64), "1.2.50").status == SUCCESS
+    assert commit(server, renamed).committed == [renamed]
+    max(server.objects(), key=lambda path: path.stat().st_mtime_ns).unlink()
+    assert commit(server, renamed).failed == {"1.2.50": FAILURE}

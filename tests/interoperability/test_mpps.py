@@ -246,6 +246,26 @@ def test_a_second_step_of_an_item_opens_it_again(server: Server) -> None:
         assert status_of(server, 3) == "COMPLETED"
 
 
+def test_one_step_for_several_items_takes_all_of_them_along(server: Server) -> None:
+    """The group case: one performed step fulfills several requested procedures; then what was done is appended."""
+    uid = generate_uid()
+    step = in_progress(6)
+    step.ScheduledStepAttributesSequence.append(in_progress(7).ScheduledStepAttributesSequence[0])
+    with modality(server) as association:
+        assert create(association, step, uid).Status == SUCCESS
+        assert [status_of(server, number) for number in (6, 7)] == ["STARTED", "STARTED"]
+        for images in (1, 2):
+            partly = ended(images=images)
+            del partly.PerformedProcedureStepEndDate, partly.PerformedProcedureStepEndTime
+            partly.PerformedProcedureStepStatus = "IN PROGRESS"
+            assert change(association, partly, uid).Status == SUCCESS
+        assert change(association, ended(images=3), uid).Status == SUCCESS
+        _, kept = get(association, uid)
+    assert kept is not None
+    assert len(kept.PerformedSeriesSequence[0].ReferencedImageSequence) == 3
+    assert [status_of(server, number) for number in (6, 7)] == ["COMPLETED", "COMPLETED"]
+
+
 @pytest.mark.parametrize("status", ["COMPLETED", "DISCONTINUED"])
 def test_after_the_final_state_nothing_changes(server: Server, status: str) -> None:
     """PS3.4 F.7.2.2.2 and table F.7.2-2: 0110 with Error ID A710."""

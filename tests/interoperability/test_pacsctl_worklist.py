@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.conftest import MakeServer
 from tests.server import Server
-from tests.worklist import find, keys, pacsctl, scheduled, write_wl
+from tests.worklist import accession_numbers, find, keys, pacsctl, scheduled, write_wl
 
 ADD = (
     "add", "--patient-id", "P1", "--patient-name", "Doe^Jane", "--modality", "CT", "--station-ae-title", "CT_SCANNER_1",
@@ -29,10 +29,17 @@ def test_items_are_added_listed_imported_and_removed_beside_a_server(make_server
     (answer,) = find(server.port, keys(Modality="CT", ScheduledProcedureStepStartTime="1030"))
     assert (answer.AccessionNumber, answer.ScheduledProcedureStepSequence[0].Modality) == ("ACC9", "CT")
 
-    files = write_wl(tmp_path / "wl", (scheduled(1), scheduled(2)))
+    files = write_wl(tmp_path / "wl", (scheduled(1), scheduled(2, station=["ROOM_A", "ROOM_B"])))
     assert pacsctl(server, "import", str(files)).stdout == "2 added, 0 replaced\n"
     assert pacsctl(server, "import", str(files)).stdout == "0 added, 2 replaced\n"
     assert len(find(server.port, keys())) == 3
+    for station, numbers in (
+        ("ROOM_A", ["ACC2"]),
+        ("ROOM_B", ["ACC2"]),
+        ("ROOM_", []),
+        ("CT_SCANNER_1", ["ACC1", "ACC9"]),
+    ):
+        assert accession_numbers(find(server.port, keys(ScheduledStationAETitle=station))) == numbers
     assert "3 of 3" in pacsctl(server, "list").stdout
     assert [item["patient_id"] for item in listed(server, "--patient-id", "PID2")] == ["PID2"]
 
