@@ -19,22 +19,22 @@ from pacs.version import __version__
 COMMANDS: Final = {
     "access": "access",
     "audit": "audit",
+    "backup": "backup",
     "check-config": "check_config",
     "deidentify": "deidentify",
     "forget": "forget",
     "reidentify": "reidentify",
     "reindex": "reindex",
+    "restore": "backup",
     "token": "token",
     "user": "user",
+    "verify": "verify",
     "worklist": "worklist",
 }
-"""The commands, each with its module in `pacs.commands`."""
+"""The commands, each with its module in `pacs.commands`: its `command`, or `<name>_command` where it has several."""
 
 NOT_AVAILABLE: Final = (
     "import",
-    "verify",
-    "backup",
-    "restore",
     "conformance",
 )
 
@@ -108,7 +108,8 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
-            return _common(import_module(f"pacs.commands.{COMMANDS[cmd_name]}").command)
+            module = import_module(f"pacs.commands.{COMMANDS[cmd_name]}")
+            return _common(getattr(module, f"{cmd_name}_command", None) or module.command)
         return _not_available(cmd_name) if cmd_name in NOT_AVAILABLE else None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from twisted.internet.threads import deferToThread
 from pacs.config import Configuration
 from pacs.config.model import AuditSyslog
 from pacs.control.server import ControlCommand, Progress
-from pacs.events import EventBus
+from pacs.events import EventBus, StudyInstances
 from pacs.monitoring.health import Health, HealthRegister
 from pacs.net.dispatch import ServiceDispatcher
 from pacs.security.audit import AlertKind, AuditLog, AuditSettings, Outcome
-from pacs.security.audit.builders import Builder
+from pacs.security.audit.builders import Builder, Party
 from pacs.security.audit.forwarder import Forwarder
 from pacs.security.audit.messages import AuditMessage
 from pacs.security.audit.spool import Spool
@@ -44,17 +44,51 @@ def audit_settings(configuration: Configuration) -> AuditSettings:
     )
 
 
-def audit_commands(audit: AuditLog) -> Mapping[str, ControlCommand]:
-    """Give the commands of `pacsctl audit` for a running server."""
+def message_of(request: Mapping[str, Any], *, build: Builder, log_path: Path) -> AuditMessage:
+    """
+    Give the message of what `pacsctl` has to record.
 
-    async def used(arguments: dict[str, Any], _: Progress) -> dict[str, Any]:
-        audit.audit_log_used(str(arguments["user"]))
+    Args:
+        request: `what` is `audit-log-used`, `export` (with `destination` and `studies`) or `restore` (with `source`);
+            `user` is who did it.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    user = Party(str(request["user"]), is_user=True)
+    match request["what"]:
+        case "audit-log-used":
+            return build.audit_log_used(user, log_path.absolute().as_uri())
+        case "export":
+            studies = [
+                StudyInstances(str(uid), str(patient_id), tuple((str(kind), int(number)) for kind, number in numbers))
+                for uid, patient_id, numbers in request["studies"]
+            ]
+            return build.export(user, str(request["destination"]), studies)
+        case "restore":
+            return build.security_alert(
+                AlertKind.SOFTWARE_CONFIGURATION,
+                "the archive was restored from a backup",
+                outcome=Outcome.SUCCESS,
+                party=user,
+                subject=str(request["source"]),
+            )
+    raise ValueError("unknown record")
+
+
+def audit_commands(audit: AuditLog) -> Mapping[str, ControlCommand]:
+    """Give the commands by which `pacsctl` has something recorded by a running server."""
+
+    async def record(arguments: dict[str, Any], _: Progress) -> dict[str, Any]:
+        if not audit.is_recording:
+            raise OSError(audit.reason or "the audit log cannot be written")
+        audit.put(message_of(arguments, build=audit.build, log_path=audit.settings.log_path))
         return {}
 
-    return {"audit-log-used": used}
+    return {"audit-record": record}
 
 
-def record_alone(configuration: Configuration, message: Callable[[Builder], AuditMessage]) -> None:
+def record_alone(configuration: Configuration, messages: Callable[[Builder], Sequence[AuditMessage]]) -> None:
     """
     Record something while no server runs; the archive's lock is the caller's business.
 
@@ -66,7 +100,8 @@ def record_alone(configuration: Configuration, message: Callable[[Builder], Audi
         settings=audit_settings(configuration), builder=builder, changed=lambda _, __: None, written=lambda _: None
     )
     writer.start()
-    writer.put(message(builder))
+    for message in messages(builder):
+        writer.put(message)
     writer.stop()
 
 

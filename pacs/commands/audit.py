@@ -10,11 +10,12 @@ from pathlib import Path
 
 import click
 
-from pacs.assembly.audit import audit_settings, record_alone
+from pacs.assembly.audit import audit_settings
 from pacs.command import Call
-from pacs.control.client import CommandFailed, NoServer, command_server
-from pacs.control.lock import RootPathLock, RootPathLocked
-from pacs.security.audit.builders import Party
+from pacs.commands.recording import record
+from pacs.control.client import CommandFailed
+from pacs.control.lock import RootPathLocked
+from pacs.control.server import CONTROL_SOCKET
 from pacs.security.audit.records import AuditKeyError, load_key
 from pacs.security.audit.verify import Verdict, verify
 
@@ -60,22 +61,11 @@ def _record_use(call: Call, *, may_write: bool) -> None:
     It is no fault when that can't be done: who looks into a copy has no archive at all.
     """
     configuration = call.configuration()
-    root_path, user = Path(configuration.storage.root_path), getpass.getuser()
+    root_path = Path(configuration.storage.root_path)
+    if not root_path.is_dir() or not (may_write or (root_path / CONTROL_SOCKET).exists()):
+        return
     try:
-        try:
-            command_server(root_path, "audit-log-used", {"user": user}, lambda _: None)
-            return
-        except NoServer:
-            pass
-        if not may_write or not root_path.is_dir():
-            return
-        lock = RootPathLock(root_path)
-        lock.acquire()
-        try:
-            uri = audit_settings(configuration).log_path.absolute().as_uri()
-            record_alone(configuration, lambda build: build.audit_log_used(Party(user, is_user=True), uri))
-        finally:
-            lock.release()
+        record(configuration, [{"what": "audit-log-used", "user": getpass.getuser()}])
     except (CommandFailed, RootPathLocked, AuditKeyError, OSError) as error:
         click.echo(f"audit verify: that the log was read could not be recorded: {error}", err=True)
 

@@ -173,8 +173,8 @@ def count_of(server: Server, *keys: str) -> int:
 
 
 def test_a_command_of_a_later_version_says_so() -> None:
-    result = run_tool(PACSCTL, "verify", check=False)
-    assert (result.returncode, result.stdout) == (1, "pacsctl verify: not available yet\n")
+    result = run_tool(PACSCTL, "import", check=False)
+    assert (result.returncode, result.stdout) == (1, "pacsctl import: not available yet\n")
 
 
 def test_the_log_has_no_patient_data(make_server: MakeServer) -> None:

@@ -60,7 +60,7 @@ def migrate(path: Path) -> Path | None:
     Raises:
         IndexTooNew: it has a schema that this version does not know.
     """
-    current = _schema_of(path)
+    current = schema_of(path)
     if current == SCHEMA:
         return None
     if current is None:
@@ -76,7 +76,7 @@ def migrate(path: Path) -> Path | None:
     return copy
 
 
-def _schema_of(path: Path) -> str | None:
+def schema_of(path: Path) -> str | None:
     """Give the revision that Alembic noted in an index, or None when there is none."""
     with closing(sqlite3.connect(path)) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():

@@ -91,6 +91,25 @@ def start_writeback(descriptor: int) -> None:
         _SYNC_FILE_RANGE(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
 
+def sync_file_system(directory: Path) -> None:
+    """
+    Make everything durable that was written to the file system of a directory.
+
+    Raises:
+        OSError: it may not be.
+    """
+    if _SYNCFS is None:
+        os.sync()
+        return
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _SYNCFS(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"syncfs: {os.strerror(number)}")
+    finally:
+        os.close(descriptor)
+
+
 class FileStore:
     """
     The files below the archive's root.
