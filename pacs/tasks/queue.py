@@ -321,8 +321,18 @@ class TaskQueue:
             assert changed is not None
             return changed
 
-        changed = await self._change(in_transaction)
+        events: list[Event] = []
+
+        def given_up(changed: Task) -> Events:
+            kind = self._kinds.get(changed.kind)
+            if state is TaskState.CANCELLED and kind is not None:
+                events.extend(kind.failed(changed, "canceled by an operator"))
+            return events
+
+        changed = await self._change(in_transaction, events=given_up)
         self._interrupt(task_id)
+        if events:
+            self._bus.publish_all(events)
         self.wake()
         return changed
 

@@ -244,6 +244,10 @@ def test_an_ae_without_address_that_leaves_is_an_error_that_people_see(server: S
     assert 'EventOutcomeIndicator="8"' in record["message"]
     (event,) = [event for event in feed(server) if event["transaction_uid"] == transaction]
     assert (event["outcome"], event["failed"]) == ("unreported", 1)
+    (job,) = [job for job in fetch(server, "/api/v1/jobs?status=failed").json["data"] if job["subject"] == transaction]
+    assert (job["type"], job["last_error"]) == ("storage_commitment", failed["last_error"])
+    assert fetch(server, f"/api/v1/jobs/{job['id']}/retry", method="POST").status == 200
+    assert wait_for_task(server, transaction, "failed")["attempts"] >= job["attempts"]
 
 
 def numbers(server: Server) -> dict[str, float]:

@@ -459,7 +459,8 @@ def test_the_events_of_an_end_are_noted_with_it_and_once(index: Index, clock: Cl
     add(queue, "good")
     add(queue, "bad")
     clock.pump([1.0] * 10)
+    result_of(queue.cancel(add(queue, "unwanted", not_before_s=START_S + DAY_S)))
     noted = [change.data for change in result_of(index.run(lambda connection: changes_in_thread(connection, 0, 10)))]
-    assert sorted(published) == ["done good", "never bad"]
-    assert len(noted) == 2
+    assert sorted(published) == ["canceled by an operator unwanted", "done good", "never bad"]
+    assert len(noted) == 3
     assert all(any(name in data for data in noted) for name in published)
