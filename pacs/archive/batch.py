@@ -103,6 +103,13 @@ class Batch:
         stored = self.stored
         return bool(stored) and all(item.candidate.pieces and item.outcome is Outcome.STORED for item in stored)
 
+    @property
+    def lone_path(self) -> str | None:
+        """The path of the one object that was stored, if it is one."""
+        if len(self.stored) != 1 or self.stored[0].candidate.is_rebuilt:
+            return None
+        return self.stored[0].path
+
     def journal_entries(self) -> list[tuple[str, int, int, Pieces]]:
         """Give what the journal needs to restore them."""
         return [

@@ -6,9 +6,9 @@ A short object that arrives alone on a disk that answers at once is committed wh
 two switches of threads would take as long as the sync itself.
 
 No timer: while one batch syncs, the next gathers. A batch of new short objects goes into the journal, which is synced
-before the transaction is committed; any other needs a barrier for files, names and the index's log. Nothing is
-acknowledged, and no reader sees a row, before that has returned. When it fails, the batch is taken back and the archive
-refuses objects until a barrier succeeds.
+before the transaction is committed; any other needs a barrier for files, names and the index's log, or, when it is one
+object, the syncs of just these. Nothing is acknowledged, and no reader sees a row, before that has returned. When it
+fails, the batch is taken back and the archive refuses objects until a barrier succeeds.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -301,7 +302,9 @@ class CommitThread:
         with self._gate:
             try:
                 self._writer.commit()
-                if batch.stored:
+                if batch.lone_path is not None:
+                    self._sync(partial(self._store.sync_object, batch.lone_path, self._log_path))
+                elif batch.stored:
                     self.sync_files()
                     self._journal.covered()
             except OSError:
@@ -318,10 +321,13 @@ class CommitThread:
             OSError: they may not be. The failure is told once, and belongs to everything that was not synced yet: the
                 batch fails too, and objects are refused until what it may have lost was written again.
         """
+        self._sync(self._store.barrier)
+
+    def _sync(self, sync: Callable[[], None]) -> None:
         if self._is_suspect:
             raise OSError(errno.EIO, "an earlier sync has failed")
         try:
-            self._store.barrier()
+            sync()
         except OSError:
             self._is_suspect = True
             self._journal.distrust()

@@ -11,7 +11,7 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -124,7 +124,8 @@ class FileStore:
         self._prefix = f"{root}{os.sep}"
         self._index_directory = index_directory
         self._known_directories: set[str] = set()
-        self._new_directories: list[str] = []
+        self._unsynced: dict[str, int] = {}  # directories that got another since the last barrier: how many so far
+        self._synced_log: tuple[int, int] | None = None
         self._descriptors: list[int] = []
         self._numbers = count()
         self._process = secrets.token_hex(4)
@@ -259,6 +260,10 @@ class FileStore:
             return
         if len(self._known_directories) > 100_000:
             self._known_directories.clear()
+        above = directory
+        while above and not os.path.isdir(self._prefix + above):
+            above = os.path.dirname(above)
+            self._unsynced[above] = self._unsynced.get(above, 0) + 1
         os.makedirs(self._prefix + directory, mode=_DIRECTORY_MODE, exist_ok=True)
         self._known_directories.add(directory)
 
@@ -302,12 +307,52 @@ class FileStore:
         Raises:
             OSError: it may not be durable.
         """
+        unsynced = dict(self._unsynced)
         for descriptor in self._descriptors:
             if _SYNCFS is None:
                 os.sync()
             elif _SYNCFS(descriptor) != 0:
                 number = ctypes.get_errno()
                 raise OSError(number, f"syncfs: {os.strerror(number)}")
+        self._forget_unsynced(unsynced)
+
+    def sync_object(self, path: str, log_path: str) -> None:
+        """
+        Make one object durable: its file, its directory and those that are new above it, and the index's log.
+
+        These take less than a sync of the file system, which looks for everything else too.
+
+        Raises:
+            OSError: it may not be durable.
+        """
+        unsynced = dict(self._unsynced)
+        log = os.open(log_path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            start_writeback(log)  # it is written while the file is
+            _sync_at(self._prefix + path, os.fdatasync)
+            for directory in {os.path.dirname(path), *unsynced}:
+                _sync_at(self._prefix + directory, os.fsync)
+            os.fdatasync(log)
+            status = os.fstat(log)
+        finally:
+            os.close(log)
+        if self._synced_log != (status.st_dev, status.st_ino):
+            _sync_at(os.path.dirname(log_path), os.fsync)  # a new log has a name to be kept
+            self._synced_log = (status.st_dev, status.st_ino)
+        self._forget_unsynced(unsynced)
+
+    def _forget_unsynced(self, synced: Mapping[str, int]) -> None:
+        for directory, count_then in synced.items():
+            if self._unsynced.get(directory) == count_then:
+                del self._unsynced[directory]
+
+
+def _sync_at(path: str, sync: Callable[[int], None]) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def same_content(store: FileStore, path: str, offset: int, other_path: str, other_offset: int) -> bool:
