@@ -100,6 +100,7 @@ _SORTED_BY: Final[Mapping[str, ColumnElement[Any]]] = {
     "patient_name": PATIENTS.c.patient_name_search,
     "referring_physician": STUDIES.c.referring_physician_search,
 }
+_LEVEL_OF: Final = {table: level for level, table in TABLES.items()}
 _NUMBERS: Final = frozenset(("series_number", "instance_number"))
 _NEARLY_UNIQUE: Final = frozenset((0x0020000D, 0x0020000E, 0x00080018, 0x00080050, 0x00100020))
 """Study, series and object by UID, Accession Number, Patient ID: an index finds them, and they are few."""
@@ -194,23 +195,32 @@ def _statement(shape: _Shape) -> tuple[str, tuple[int, ...] | None]:
 
 
 def _page(shape: _Shape) -> Any:
+    if shape.sort is not None:
+        return _sorted_page(shape, shape.sort)
     parameters = Parameters()
-    columns = COLUMNS[shape.level]
-    statement = select(*columns.values()).select_from(joined(shape.level))
+    statement = select(*COLUMNS[shape.level].values()).select_from(joined(shape.level))
     statement = statement.where(*(build(clause, parameters.take) for clause in shape.clauses), *_of_level(shape.level))
     key = TABLES[shape.level].c.pk
-    if shape.sort is not None:
-        column: Any = _SORTED_BY.get(shape.sort, columns[shape.sort])
-        if shape.sort in _NUMBERS:
-            column = cast(column, Integer)
-        statement = statement.order_by(column.desc() if shape.is_descending else column)
-    statement = statement.order_by(key.desc() if shape.is_descending and shape.sort is None else key)
+    statement = statement.order_by(key.desc() if shape.is_descending else key)
     return statement.limit(parameters.take()).offset(parameters.take())
+
+
+def _sorted_page(shape: _Shape, sort: str) -> Any:
+    """Sort keys alone, of no more tables than are needed, then look the page's rows up: sorting whole rows is slow."""
+    parameters = Parameters()
+    columns, key = COLUMNS[shape.level], TABLES[shape.level].c.pk
+    column: Any = _SORTED_BY.get(sort, columns[sort])
+    value = cast(column, Integer) if sort in _NUMBERS else column
+    order = (value.desc(), key.desc()) if shape.is_descending else (value, key)
+    keys = select(key.label("pk")).select_from(_joined_for(shape, _LEVEL_OF[column.table]))
+    keys = keys.where(*(build(clause, parameters.take) for clause in shape.clauses), *_of_level(shape.level))
+    page = keys.order_by(*order).limit(parameters.take()).offset(parameters.take()).subquery("page")
+    return select(*columns.values()).select_from(joined(shape.level).join(page, page.c.pk == key)).order_by(*order)
 
 
 def _count(shape: _Shape) -> Any:
     parameters = Parameters()
-    statement = select(func.count()).select_from(_joined_for(shape))
+    statement = select(func.count()).select_from(_joined_for(shape, shape.level))
     return statement.where(*(build(clause, parameters.take) for clause in shape.clauses), *_of_level(shape.level))
 
 
@@ -218,11 +228,11 @@ def _of_level(level: Level) -> tuple[ColumnElement[bool], ...]:
     return (INSTANCES.c.copy_number == literal_column("0"),) if level is Level.IMAGE else ()
 
 
-def _joined_for(shape: _Shape) -> Any:
-    """Give the table of a level with those above it that the conditions look at."""
+def _joined_for(shape: _Shape, up_to: Level) -> Any:
+    """Give the table of a level with those above it that the conditions look at, and with all up to a level."""
     tags = [tag for clause in shape.clauses for tag in clause.tags]
     levels = [BY_TAG[tag].level if tag in BY_TAG else COMPUTED[tag][2] for tag in tags]
-    highest = min(map(LEVELS.index, levels), default=LEVELS.index(shape.level))
+    highest = min(map(LEVELS.index, (up_to, *levels)))
     found: Any = TABLES[shape.level]
     for lower, key, table in UPWARDS:
         if highest < LEVELS.index(lower) <= LEVELS.index(shape.level):
