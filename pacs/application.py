@@ -32,8 +32,10 @@ from pacs.archive.reindex import reconcile
 from pacs.assembly.access import PasswordService, make_admission, password_verifier, token_verifier
 from pacs.assembly.archive import ArchiveService, FeedService, archive_settings, make_feed
 from pacs.assembly.audit import NetworkEntryService, audit_commands, make_audit_service
+from pacs.assembly.certificates import CertificateWatch
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
 from pacs.assembly.health import HealthService
+from pacs.assembly.https import HTTPSContext
 from pacs.assembly.pseudonyms import vault_commands
 from pacs.assembly.subscribers import subscribe_plugins
 from pacs.assembly.tasks import TaskQueueService, make_task_queue
@@ -351,6 +353,10 @@ def _remote_nodes(configuration: Configuration, *, contexts: Contexts, reactor: 
     )
 
 
+def _reload_https(https: HTTPSContext, watch: CertificateWatch) -> None:
+    https.reload().addCallback(lambda _: watch.look())
+
+
 def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -> Server:
     """
     Build the server; nothing but TLS's files is opened before it is started.
@@ -377,7 +383,9 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
     )
     tasks = make_task_queue(archive, bus=bus, metrics=metrics, reactor=reactor)
     contexts = Contexts(configuration)
-    tls = TLSService(contexts, metrics=metrics, health=health, clock=reactor)
+    interval_s = configuration.monitoring.health_check_interval_seconds
+    watch = CertificateWatch(metrics=metrics, health=health, interval_s=interval_s, clock=reactor)
+    tls = TLSService(contexts, watch=watch)
     denials = Denials(bus=bus, metrics=metrics, clock=reactor)
     authorization = Authorization(denials=denials)
     nodes = _remote_nodes(configuration, contexts=contexts, reactor=reactor)
@@ -477,7 +485,8 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
         made = make_web(configuration, parts, reactor=reactor)
         web.append(made.service)
         if made.https is not None:
-            reloads.append(made.https.reload)
+            watch.add("HTTPS", made.https.current_identity)
+            reloads.append(partial(_reload_https, made.https, watch))
         commands.update(made.commands)
     whole = Server(
         configuration=configuration,
@@ -500,6 +509,7 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
         WatchdogService(LatenessWatchdog(clock=reactor, metrics=metrics, health=health)),
         PasswordService(verifier),
         tls,
+        watch,
         FeedService(feed),
         *webhooks,
         TaskQueueService(tasks),

@@ -46,6 +46,10 @@ class HTTPSContext:
         self.identity, context = self._load()
         self.connections = ServerConnections(context)
 
+    def current_identity(self) -> Identity:
+        """Give our certificate."""
+        return self.identity
+
     def reload(self) -> Deferred[bool]:
         """
         Read the files again; connections that are open keep what they have.

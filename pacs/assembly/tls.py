@@ -1,26 +1,23 @@
 """
-TLS's part of the assembly: the contexts of the configuration, their reload, and a look at the certificate's expiry.
+TLS's part of the assembly: the contexts of the configuration, and their reload.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pacs.assembly.certificates import CertificateWatch
 from pacs.config import Configuration
-from pacs.monitoring.health import Health, HealthRegister
-from pacs.monitoring.metrics import Metrics
 from pacs.net.acceptor import AcceptorFactory
 from pacs.net.nodes import RemoteNode
 from pacs.net.tls import ClientConnections, ServerConnections, TLSAcceptorFactory
@@ -32,9 +29,6 @@ from pacs.security.tls import (
     make_client_context,
     make_server_context,
 )
-
-LOOK_INTERVAL_S: Final = 3600.0
-WARN_BEFORE: Final = timedelta(days=30)
 
 
 def tls_settings(configuration: Configuration) -> TLSSettings:
@@ -132,16 +126,14 @@ class Contexts:
 
 
 class TLSService(Service):
-    """Watches when our certificate expires, and reads the files again when it is told to."""
+    """Says which certificate we show, and reads the files again when it is told to."""
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, contexts: Contexts, *, metrics: Metrics, health: HealthRegister, clock: Any) -> None:
+    def __init__(self, contexts: Contexts, *, watch: CertificateWatch) -> None:
         self._contexts = contexts
-        self._metrics = metrics
-        self._health = health
-        self._watch = LoopingCall(self._look)
-        self._watch.clock = clock
+        self._watch = watch
+        watch.add("TLS", lambda: contexts.identity)
 
     def startService(self) -> None:
         super().startService()
@@ -152,34 +144,11 @@ class TLSService(Service):
                 subject=identity.certificate.subject.rfc4514_string(),
                 not_after=f"{identity.not_after:%Y-%m-%d}",
             )
-            self._watch.start(LOOK_INTERVAL_S)
-
-    def stopService(self) -> None:
-        super().stopService()
-        if self._watch.running:
-            self._watch.stop()
 
     def reload(self) -> None:
         """Read certificate, key, authorities and revocation list again."""
         if self._contexts.is_used:
-            self._contexts.reload().addCallback(lambda _: self._look())
-
-    def _look(self) -> None:
-        identity = self._contexts.identity
-        if identity is None:
-            return
-        self._metrics.tls_certificate_expiry_seconds.set(identity.not_after.timestamp())
-        left = identity.not_after - datetime.now(UTC)
-        if left <= timedelta(0):
-            self._health.set("certificate", Health.UNHEALTHY, "the TLS certificate has expired: renew it, send SIGHUP")
-        elif left < WARN_BEFORE:
-            self._health.set(
-                "certificate",
-                Health.DEGRADED,
-                f"the TLS certificate expires on {identity.not_after:%Y-%m-%d}; renew it and send SIGHUP",
-            )
-        else:
-            self._health.set("certificate", Health.HEALTHY)
+            self._contexts.reload().addCallback(lambda _: self._watch.look())
 
 
 def listeners(

@@ -4,17 +4,24 @@ Health: each fault changes status and probes within an interval, and they recove
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from tests.certificates import Authority
 from tests.conftest import MakeServer
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
+from tests.filesystems import MIB, fill, small_file_system
 from tests.http import HTTP, fetch, metrics
-from tests.server import Server, merged
+from tests.server import Server, merged, run_tool
 
 QUICK = merged(HTTP, {"monitoring": {"health_check_interval_seconds": 0.5}})
 DEADLINE_S = 30.0
@@ -108,3 +115,53 @@ def test_a_directory_that_cannot_be_written_is_unhealthy(make_server: MakeServer
     wait_for(server, "storage", "unhealthy")
     probe.rmdir()
     wait_for(server, "storage", "healthy")
+
+
+@pytest.mark.parametrize("section", ["server", "rest_api"])
+def test_a_certificate_that_expires_is_told_until_it_is_renewed(
+    make_server: MakeServer, tmp_path: Path, section: str
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    files = authority.issue("localhost", "localhost", ends=timedelta(seconds=10))
+    tls = {"enabled": True, "certificate": str(files[0]), "private_key": str(files[1])}
+    if section == "server":
+        tls |= {"ca_certificate": str(authority.pem)}
+    server = make_server(merged(QUICK, {section: {"tls": tls}}))
+
+    def status() -> tuple[int, str]:
+        url = f"http{'s' if section == 'rest_api' else ''}://localhost:{server.http_port}/api/v1/system/status"
+        answered = run_tool("curl", "-sk", "-w", "%{http_code}", url).stdout
+        return int(answered[-3:]), json.loads(answered[:-3])["components"]["certificate"]
+
+    def wait_until(expected: tuple[int, str]) -> None:
+        deadline_s = time.monotonic() + DEADLINE_S
+        while (found := status()) != expected:
+            assert time.monotonic() < deadline_s, found
+            time.sleep(0.1)
+
+    wait_until((200, "degraded"))
+    wait_until((503, "unhealthy"))
+    for target, source in zip(files, authority.issue("renewed", "localhost"), strict=True):
+        target.write_bytes(source.read_bytes())
+    os.kill(server.pid, signal.SIGHUP)
+    wait_until((200, "healthy"))
+    name = "TLS" if section == "server" else "HTTPS"
+    server.wait_for_log(f"certificate is unhealthy: the {name} certificate has expired: renew it, send SIGHUP")
+
+
+def test_a_disk_that_is_filled_is_degraded_and_recovers(tmp_path: Path) -> None:
+    with small_file_system(tmp_path / "small" / "data", size_bytes=100 * MIB):
+        server = Server(tmp_path / "small", merged(QUICK, {"storage": {"min_free_bytes": 20 * MIB}}))
+        server.start()
+        try:
+            wait_for(server, "database", "healthy")
+            filler = fill(tmp_path / "small" / "data", leave_bytes=8 * MIB)
+            assert wait_for(server, "storage", "degraded")["status"] == "degraded"
+            assert probes(server) == (200, 200, 200)
+            assert metrics(server)["pacs_component_health", (("component", "storage"),)] == 0.5
+            assert metrics(server)["pacs_storage_free_bytes", ()] <= 8 * MIB
+            filler.unlink()
+            wait_for(server, "storage", "healthy")
+            assert metrics(server)["pacs_component_health", (("component", "storage"),)] == 1.0
+        finally:
+            assert server.stop() == 0, server.log()
