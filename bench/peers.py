@@ -140,7 +140,7 @@ class Orthanc(Peer):
                     "IndexDirectory": str(self.directory / "data"),
                     "DicomAet": AE_TITLE,
                     "DicomPort": self.port,
-                    "HttpServerEnabled": False,
+                    "HttpPort": free_port(),  # on, as by default, and as ours is
                     "DicomAlwaysAllowStore": True,
                     "DicomAlwaysAllowEcho": True,
                     "DicomAlwaysAllowFind": True,

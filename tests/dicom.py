@@ -12,7 +12,15 @@ from types import TracebackType
 from typing import Final
 
 from pacs.dimse import CEchoRQ, Command, CStoreRQ, Response, decode_command, encode_command
-from pacs.ul import AAssociateAC, AAssociateRQ, AReleaseRQ, PresentationContextRQ, UserIdentity, UserInformation
+from pacs.ul import (
+    AAssociateAC,
+    AAssociateRQ,
+    AReleaseRQ,
+    ExtendedNegotiation,
+    PresentationContextRQ,
+    UserIdentity,
+    UserInformation,
+)
 from tests.server import AE_TITLE
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
@@ -50,6 +58,7 @@ class Client:
         max_pdu_length: int = 16384,
         user_identity: UserIdentity | None = None,
         tls: ssl.SSLContext | None = None,
+        extended: tuple[ExtendedNegotiation, ...] = (),
     ) -> None:
         self.begin(
             port,
@@ -59,6 +68,7 @@ class Client:
             max_pdu_length=max_pdu_length,
             user_identity=user_identity,
             tls=tls,
+            extended=extended,
         )
         kind, body = self.pdu()
         if kind == 3:
@@ -75,6 +85,7 @@ class Client:
         max_pdu_length: int = 16384,
         user_identity: UserIdentity | None = None,
         tls: ssl.SSLContext | None = None,
+        extended: tuple[ExtendedNegotiation, ...] = (),
     ) -> None:
         """Connect and send the A-ASSOCIATE-RQ; do not wait for its answer."""
         self.calling = calling
@@ -90,7 +101,9 @@ class Client:
                 PresentationContextRQ(2 * i + 1, abstract, tuple(transfer.split("|")))
                 for i, (abstract, transfer) in enumerate(proposed)
             ),
-            user_information=UserInformation(max_pdu_length, "2.25.1", "TESTER", user_identity=user_identity),
+            user_information=UserInformation(
+                max_pdu_length, "2.25.1", "TESTER", user_identity=user_identity, extended_negotiations=extended
+            ),
         )
         self.socket.sendall(request.encode())
 
