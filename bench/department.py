@@ -128,7 +128,9 @@ class Department:
             if wanted <= completed and wanted <= set(self.reports.reports) and closed >= self.diary.associations:
                 break
             time.sleep(0.2)
-        time.sleep(1.0)  # for what should not come
+        http = self.server.connect()
+        while time.monotonic() < deadline_s and b'pacs_queue_depth{queue="tasks"} 0.0' not in http.get("/metrics"):
+            time.sleep(1.0)  # it is counted each ten seconds; meanwhile nothing should come
 
     def stop(self) -> None:
         """Close the department."""

@@ -66,11 +66,15 @@ class Reports:
         """Give what an association of pynetdicom takes."""
         return [(evt.EVT_N_EVENT_REPORT, self._take)]
 
-    def wait(self, number: int = 1) -> list[Report]:
-        """Wait for so many reports."""
+    def wait(self, transaction: str) -> Report:
+        """Wait for the report of a transaction; others may come, of earlier tests, that nobody took then."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.received) >= number, WAIT_S), self.received
-        return self.received
+            assert self._changed.wait_for(lambda: bool(self._of(transaction)), WAIT_S), self.received
+        (report,) = self._of(transaction)
+        return report
+
+    def _of(self, transaction: str) -> list[Report]:
+        return [report for report in self.received if report.transaction_uid == transaction]
 
     def _take(self, event: evt.Event) -> tuple[int, None]:
         if self.status:

@@ -42,7 +42,9 @@ POLICY: Final = Policy(
     attempt_timeout_s=3600.0,
 )
 FINDINGS_LAST_S: Final = 3600.0
-CHECKSUM_LOOK_INTERVAL_S: Final = 0.1
+FIRST_LOOK_S: Final = 0.1
+LONGEST_LOOK_S: Final = 2.0
+LOOKS_GROW_BY: Final = 1.3
 CHECKSUM_WAIT_S: Final = 600.0
 """Checksums follow an object within seconds; one that does not come for so long does not come."""
 
@@ -250,8 +252,10 @@ class Commitments:
     async def _until_checkable(self, task: Task, request: CommitmentRequest) -> None:
         """Wait for checksums; they follow the objects."""
         give_up_s = task.aged_from / 1e6 + CHECKSUM_WAIT_S
+        interval_s = FIRST_LOOK_S
         while not await self._custody.is_checkable(request.references) and self._now_s() < give_up_s:
-            await deferLater(self._clock, CHECKSUM_LOOK_INTERVAL_S)
+            await deferLater(self._clock, interval_s)
+            interval_s = min(interval_s * LOOKS_GROW_BY, LONGEST_LOOK_S)
 
     def _report(
         self, request: CommitmentRequest, committed: list[Reference], failed: list[tuple[Reference, int]]

@@ -67,11 +67,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, node_port: int) -> Iterator
 
 def commit(server: Server, *references: Reference, transaction: str = "") -> Report:
     """Ask, and take the report on the same association."""
-    reports = Reports()
+    reports, action = Reports(), wanted(*references, transaction=transaction)
     with requesting(server, calling=WITHOUT_ADDRESS, reports=reports) as association:
-        assert request(association, wanted(*references, transaction=transaction)) == SUCCESS
-        (report,) = reports.wait()
-    return report
+        assert request(association, action) == SUCCESS
+        return reports.wait(action.TransactionUID)
 
 
 def file_of(server: Server, uid: str) -> Path:
@@ -93,11 +92,11 @@ def test_what_is_kept_is_committed_on_the_same_association(server: Server) -> No
 
 def test_a_modality_that_leaves_is_told_on_a_new_association_by_an_scp(server: Server, node_port: int) -> None:
     references = stored(server, 2)
-    reports = Reports()
+    reports, action = Reports(), wanted(*references)
     with listening(reports, ae_title=WITH_ADDRESS, port=node_port):
         with requesting(server, calling=WITH_ADDRESS) as association:
-            assert request(association, wanted(*references)) == SUCCESS
-        (report,) = reports.wait()
+            assert request(association, action) == SUCCESS
+        report = reports.wait(action.TransactionUID)
     assert (report.event_type, report.committed) == (SUCCESSFUL, references)
     as_scu, as_scp = report.roles
     assert as_scp
@@ -106,11 +105,11 @@ def test_a_modality_that_leaves_is_told_on_a_new_association_by_an_scp(server: S
 
 def test_a_peer_that_knows_no_roles_is_told_all_the_same(server: Server, node_port: int) -> None:
     references = stored(server)
-    reports = Reports()
+    reports, action = Reports(), wanted(*references)
     with listening(reports, ae_title=WITH_ADDRESS, port=node_port, role=None):
         with requesting(server, calling=WITH_ADDRESS) as association:
-            assert request(association, wanted(*references)) == SUCCESS
-        assert reports.wait()[0].committed == references
+            assert request(association, action) == SUCCESS
+        assert reports.wait(action.TransactionUID).committed == references
 
 
 def test_a_peer_that_refuses_the_role_is_asked_again_later(server: Server, node_port: int) -> None:
@@ -127,13 +126,13 @@ def test_a_peer_that_refuses_the_role_is_asked_again_later(server: Server, node_
 
 def test_a_report_that_the_association_refuses_comes_on_a_new_one(server: Server, node_port: int) -> None:
     references = stored(server)
-    refusing, reports = Reports(status=FAILURE), Reports()
+    refusing, reports, action = Reports(status=FAILURE), Reports(), wanted(*references)
     with (
         listening(reports, ae_title=WITH_ADDRESS, port=node_port),
         requesting(server, calling=WITH_ADDRESS, reports=refusing) as association,
     ):
-        assert request(association, wanted(*references)) == SUCCESS
-        assert reports.wait()[0].committed == references
+        assert request(association, action) == SUCCESS
+        assert reports.wait(action.TransactionUID).committed == references
     assert refusing.refused == 1
 
 
@@ -202,7 +201,7 @@ def test_a_request_that_is_sent_again_is_reported_where_its_sender_is_now(server
     reports = Reports()
     with requesting(server, calling=WITH_ADDRESS, reports=reports) as association:
         assert request(association, wanted(reference, transaction=transaction)) == SUCCESS
-        assert reports.wait()[0].committed == [reference]
+        assert reports.wait(transaction).committed == [reference]
     wait_for_task(server, transaction, "done")
     assert [task["key"] for task in tasks(server)].count(transaction) == 1
 
@@ -301,7 +300,7 @@ def test_a_killed_server_reports_after_its_next_start(make_server: MakeServer) -
     reports = Reports()
     with listening(reports, ae_title=WITH_ADDRESS, port=port):
         server.start()
-        assert reports.wait()[0].committed == references
+        assert reports.wait(transaction).committed == references
         wait_for_task(server, transaction, "done")
     assert len([event for event in feed(server) if event["transaction_uid"] == transaction]) == 1
 
@@ -317,10 +316,10 @@ def test_of_a_de_identified_object_the_original_must_be_kept_and_of_several_copi
     (copied,) = stored(server, calling="TRIAL_CT")
     (original,) = stored(server, calling=WITHOUT_ADDRESS)
     for calling in ("TRIAL_CT", WITHOUT_ADDRESS):
-        reports = Reports()
+        reports, action = Reports(), wanted(copied, original)
         with requesting(server, calling=calling, reports=reports) as association:
-            assert request(association, wanted(copied, original)) == SUCCESS
-            (report,) = reports.wait()
+            assert request(association, action) == SUCCESS
+            report = reports.wait(action.TransactionUID)
         assert report.committed == [original]
         assert report.failed == {copied[1]: NO_SUCH_INSTANCE}
     assert "a de-identified copy alone is kept" in server.log()
