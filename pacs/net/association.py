@@ -98,6 +98,8 @@ class Association:
         contexts: the accepted presentation contexts by their id.
         max_send_pdu_length: the peer's limit; 0 is unlimited.
         last_received_s: on the reactor's clock.
+        served: how many requests were answered, by operation.
+        unsuccessful: how many of them with another status than success.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -124,6 +126,8 @@ class Association:
         self.peer_address = peer_address
         self.max_send_pdu_length = max_send_pdu_length
         self.is_open = True
+        self.served: dict[str, int] = {}
+        self.unsuccessful = 0
         self._carrier = carrier
         self._dispatcher = dispatcher
         self._reader = MessageReader(command_set_bytes=command_set_bytes)

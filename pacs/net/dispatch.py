@@ -110,7 +110,7 @@ class ServiceDispatcher:
             response = handler(association, context, request)
         except Exception as error:  # noqa: BLE001 - the border: every failure of a service becomes a status
             response = self._failed(association, request, error)
-        self._metrics.dimse_request_served(request.operation, response.status, self._clock.seconds() - started_s)
+        self._served(association, request.operation, response.status, started_s)
         return response
 
     async def answer(
@@ -130,8 +130,15 @@ class ServiceDispatcher:
             response = self._failed(association, request, error)
         command = response.command if isinstance(response, Answer) else response
         status = command.status if command is not None else Status.SUCCESS
-        self._metrics.dimse_request_served(request.operation, status, self._clock.seconds() - started_s)
+        self._served(association, request.operation, status, started_s)
         return response
+
+    def _served(self, association: Association, operation: str, status: int, started_s: float) -> None:
+        self._metrics.dimse_request_served(operation, status, self._clock.seconds() - started_s)
+        served = association.served
+        served[operation] = served.get(operation, 0) + 1
+        if status:
+            association.unsuccessful += 1
 
     def _handler(self, context: AcceptedContext, request: Command) -> Handler:
         if self._suspended_because:

@@ -35,6 +35,7 @@ class AssociationRegistry:
         self._clock = clock
         self._half_open: dict[Connection, str] = {}  # with the address, oldest first
         self._established: dict[str, Connection] = {}
+        self._since_s: dict[str, float] = {}
         self._by_peer: Counter[str] = Counter()
         self._by_address: Counter[str] = Counter()
         self._watch = LoopingCall(self._check_times)
@@ -60,6 +61,11 @@ class AssociationRegistry:
     def __iter__(self) -> Iterator[Association]:
         return iter([c.association for c in self._established.values() if c.association is not None])
 
+    def age_s(self, association: Association) -> float:
+        """Give how long an association has been there."""
+        now_s = self._clock.seconds()
+        return now_s - self._since_s.get(association.association_id, now_s)
+
     def connections(self) -> list[Connection]:
         """All of them, half-open ones first."""
         return [*self._half_open, *self._established.values()]
@@ -80,6 +86,7 @@ class AssociationRegistry:
         """The connection became an association."""
         self._half_open.pop(connection, None)
         self._established[association.association_id] = connection
+        self._since_s[association.association_id] = self._clock.seconds()
         self._by_peer[association.calling_ae_title] += 1
         self._by_address[association.peer_address] += 1
 
@@ -104,6 +111,7 @@ class AssociationRegistry:
         association = connection.association
         if association is None or self._established.pop(association.association_id, None) is None:
             return
+        self._since_s.pop(association.association_id, None)
         for counter, key in (
             (self._by_peer, association.calling_ae_title),
             (self._by_address, association.peer_address),

@@ -258,6 +258,11 @@ def test_a_live_association_is_shown_and_aborted(server: Server) -> None:
     assert len(found) == 1
     assert (found[0]["tls"], found[0]["role"], found[0]["peer_address"]) == (False, "technologist", "127.0.0.1")
     assert found[0]["contexts"] == [{"id": 1, "abstract_syntax": CT_IMAGE_STORAGE, "transfer_syntax": EXPLICIT}]
+    assert (found[0]["requests"], found[0]["unsuccessful_requests"]) == ({}, 0)
+    assert client.store(ct_data_set("1.2.3.99"), "1.2.3.98").status != 0
+    (again,) = [a for a in get(server, "/associations/active").json["data"] if a["id"] == found[0]["id"]]
+    assert (again["requests"], again["unsuccessful_requests"]) == ({"C-STORE": 1}, 1)
+    assert again["duration_seconds"] > found[0]["duration_seconds"] >= 0
     path = f"/api/v1/associations/{found[0]['id']}"
     assert fetch(server, path, method="DELETE", token=new_token(server, "technologist")).status == 403
     assert fetch(server, path, method="DELETE").status == 204

@@ -21,15 +21,21 @@ API: Final = "/api/v1"
 _TEXT: Final = {"type": "string"}
 ASSOCIATION: Final[dict[str, Any]] = {
     "type": "object",
-    "required": ["id", "calling_ae_title", "called_ae_title", "peer_address", "tls", "role", "contexts"],
+    "required": [
+        "id", "calling_ae_title", "called_ae_title", "peer_address", "tls", "role", "duration_seconds", "requests",
+        "contexts",
+    ],
     "properties": {
         **dict.fromkeys(("id", "calling_ae_title", "called_ae_title", "peer_address", "role", "user"), _TEXT),
         "tls": {"type": "boolean"},
         "is_busy": {"type": "boolean"},
         "implementation_version_name": _TEXT,
+        "duration_seconds": {"type": "number"},
+        "requests": {"type": "object", "additionalProperties": {"type": "integer"}, "description": "by operation"},
+        "unsuccessful_requests": {"type": "integer", "description": "answered with another status than 0000"},
         "contexts": {"type": "array", "items": {"type": "object"}},
     },
-}
+}  # fmt: skip
 NODE: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["ae_title", "host", "port", "tls"],
@@ -104,7 +110,7 @@ class NetworkRoutes:
         )
 
     async def _list(self, call: Call) -> Answer:
-        return _page(call, [_association(association) for association in self._associations])
+        return _page(call, [_association(each, self._associations.age_s(each)) for each in self._associations])
 
     async def _abort(self, call: Call) -> Answer:
         association = next((a for a in self._associations if a.association_id == call.path["id"]), None)
@@ -142,7 +148,7 @@ def _page(call: Call, items: list[dict[str, Any]]) -> Answer:
     return page(items[offset : offset + limit], total=len(items), limit=limit, offset=offset)
 
 
-def _association(association: Association) -> dict[str, Any]:
+def _association(association: Association, age_s: float) -> dict[str, Any]:
     principal = association.principal
     return {
         "id": association.association_id,
@@ -153,6 +159,9 @@ def _association(association: Association) -> dict[str, Any]:
         "role": principal.role.value,
         "user": principal.user or "",
         "is_busy": association.is_busy,
+        "duration_seconds": round(age_s, 3),
+        "requests": dict(association.served),
+        "unsuccessful_requests": association.unsuccessful,
         "implementation_version_name": association.request.user_information.implementation_version_name or "",
         "contexts": [
             {"id": context.id, "abstract_syntax": context.abstract_syntax, "transfer_syntax": context.transfer_syntax}
