@@ -68,7 +68,7 @@ from pacs.services.statuses import archive_failure
 from pacs.services.storage import StorageService
 from pacs.services.verification import VerificationService
 from pacs.transcoding.transcoder import Transcoder
-from pacs.ul import IMPLEMENTATION_CLASS_UID, Implementation
+from pacs.ul import IMPLEMENTATION_CLASS_UID, AbstractSyntaxSupport, Implementation
 from pacs.version import IMPLEMENTATION_VERSION_NAME
 
 SWITCH_INTERVAL_S: Final = 0.0005  # the reactor and the commit thread share the interpreter; neither waits for 5 ms
@@ -168,6 +168,7 @@ class Server(OrderedMultiService):
 
     Attributes:
         observer: logs as the configuration says.
+        support: tells how an abstract syntax is supported.
 
     Args:
         configuration: of the file, the environment and the defaults.
@@ -175,9 +176,16 @@ class Server(OrderedMultiService):
     """
 
     def __init__(
-        self, *, configuration: Configuration, lock: RootPathLock, reload: Callable[[], None], reactor: Any
+        self,
+        *,
+        configuration: Configuration,
+        support: Callable[[str], AbstractSyntaxSupport | None],
+        lock: RootPathLock,
+        reload: Callable[[], None],
+        reactor: Any,
     ) -> None:
         super().__init__()
+        self.support = support
         self.observer = make_observer(
             level=configuration.logging.level, log_format=configuration.logging.format, out=sys.stdout
         )
@@ -490,6 +498,7 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
         commands.update(made.commands)
     whole = Server(
         configuration=configuration,
+        support=dispatcher.support,
         lock=RootPathLock(root_path),
         reload=lambda: _call_all(reloads),
         reactor=reactor,

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "audit": "audit",
     "backup": "backup",
     "check-config": "check_config",
+    "conformance": "conformance",
     "deidentify": "deidentify",
     "forget": "forget",
     "reidentify": "reidentify",
@@ -33,10 +34,7 @@ COMMANDS: Final = {
 }
 """The commands, each with its module in `pacs.commands`: its `command`, or `<name>_command` where it has several."""
 
-NOT_AVAILABLE: Final = (
-    "import",
-    "conformance",
-)
+NOT_AVAILABLE: Final = ("import",)
 
 
 @dataclass(frozen=True, slots=True)

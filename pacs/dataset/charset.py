@@ -38,6 +38,9 @@ _SINGLE: Final[Mapping[str, str]] = {
 }
 """Terms that stand alone, PS3.3 tables C.12-2 and C.12-5, with the codec of Python's library."""
 
+CHARACTER_SETS: Final = tuple(term for term in _SINGLE if term)
+"""The defined terms of Specific Character Set that are understood, without code extensions."""
+
 _WITHOUT_EXTENSIONS: Final = frozenset(("ISO_IR 192", "GB18030", "GBK"))
 
 
