@@ -202,3 +202,14 @@ def wait_for_task(server: Server, transaction_uid: str, *states: str, has_failed
             return found[-1]
         assert time.monotonic() < deadline_s, tasks(server)
         time.sleep(0.05)
+
+
+def wait_until_taken(server: Server, transaction_uid: str, calling: str) -> None:
+    """Wait until a server knows that its report was taken: an association that is aborted before has not answered."""
+    deadline_s = time.monotonic() + WAIT_S
+    while True:
+        payloads = [task["payload"] for task in tasks(server) if task["state"] == "done"]
+        if (transaction_uid, calling) in [(item["transaction_uid"], item["calling_ae_title"]) for item in payloads]:
+            return
+        assert time.monotonic() < deadline_s, tasks(server)
+        time.sleep(0.02)

@@ -29,6 +29,7 @@ from tests.commitment import (
     stored,
     tasks,
     wait_for_task,
+    wait_until_taken,
     wanted,
 )
 from tests.conftest import MakeServer
@@ -70,7 +71,9 @@ def commit(server: Server, *references: Reference, transaction: str = "") -> Rep
     reports, action = Reports(), wanted(*references, transaction=transaction)
     with requesting(server, calling=WITHOUT_ADDRESS, reports=reports) as association:
         assert request(association, action) == SUCCESS
-        return reports.wait(action.TransactionUID)
+        report = reports.wait(action.TransactionUID)
+        wait_until_taken(server, action.TransactionUID, WITHOUT_ADDRESS)
+    return report
 
 
 def file_of(server: Server, uid: str) -> Path:
@@ -202,6 +205,7 @@ def test_a_request_that_is_sent_again_is_reported_where_its_sender_is_now(server
     with requesting(server, calling=WITH_ADDRESS, reports=reports) as association:
         assert request(association, wanted(reference, transaction=transaction)) == SUCCESS
         assert reports.wait(transaction).committed == [reference]
+        wait_until_taken(server, transaction, WITH_ADDRESS)
     wait_for_task(server, transaction, "done")
     assert [task["key"] for task in tasks(server)].count(transaction) == 1
 
@@ -320,6 +324,7 @@ def test_of_a_de_identified_object_the_original_must_be_kept_and_of_several_copi
         with requesting(server, calling=calling, reports=reports) as association:
             assert request(association, action) == SUCCESS
             report = reports.wait(action.TransactionUID)
+            wait_until_taken(server, action.TransactionUID, calling)
         assert report.committed == [original]
         assert report.failed == {copied[1]: NO_SUCH_INSTANCE}
     assert "a de-identified copy alone is kept" in server.log()
