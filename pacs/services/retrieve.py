@@ -20,7 +20,7 @@ from pacs.archive.errors import ArchiveError
 from pacs.archive.retrieval import Selection
 from pacs.dataset.elements import read_elements
 from pacs.dataset.errors import DataSetError
-from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES
+from pacs.dataset.transfer_syntaxes import is_for_messages
 from pacs.dimse import (
     IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
     CGetRQ,
@@ -52,11 +52,6 @@ CANCEL_GRACE_S: Final = 2.0
 """A canceled C-MOVE's object on the way gets so long to arrive before its association is aborted."""
 
 
-def _accepts(transfer_syntax: str) -> bool:
-    syntax = TRANSFER_SYNTAXES.get(transfer_syntax)
-    return syntax is not None and not syntax.is_encapsulated and not syntax.is_deflated and syntax.keeps_pixels
-
-
 def _extended(information: bytes) -> bytes:
     """Agree to relational retrieval, and to nothing else that may be proposed (PS3.4 C.5.2.1, C.5.3.1)."""
     return bytes((information[0] & 1,)) + bytes(len(information) - 1) if information else b""
@@ -71,7 +66,7 @@ class RetrieveService:
         response_timeout_s: how long a receiver may take for a C-STORE response.
     """
 
-    _support = AbstractSyntaxSupport(accepts_transfer_syntax=_accepts, extended=_extended)
+    _support = AbstractSyntaxSupport(accepts_transfer_syntax=is_for_messages, extended=_extended)
 
     def __init__(
         self,

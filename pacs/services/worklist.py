@@ -18,28 +18,19 @@ from twisted.internet.interfaces import IReactorTime
 from pacs.archive.evaluate import matches
 from pacs.archive.keys import key_vr
 from pacs.archive.query import Condition, SequenceKey, combined
-from pacs.dataset.elements import Element, read_elements
-from pacs.dataset.errors import DataSetError
-from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES, is_for_messages
+from pacs.dataset.elements import Element
+from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES
 from pacs.dataset.values import SPECIFIC_CHARACTER_SET, Value, ValueEncoder, Values
 from pacs.dimse import (
-    IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
     CFindRQ,
-    CFindRSP,
-    Command,
-    DIMSEError,
-    Response,
-    Status,
 )
-from pacs.events import EventBus, QueryExecuted
+from pacs.events import EventBus
 from pacs.monitoring.metrics import Metrics
 from pacs.net.association import Association
-from pacs.net.dispatch import Handler
-from pacs.net.source import DataSetSource
 from pacs.security.access import Operation
 from pacs.services.authorization import Authorization
-from pacs.services.identifiers import KeyParser, Negotiated, answer_extended
-from pacs.services.query import negotiated_of
+from pacs.services.finding import SUPPORT, FindService, Found, negotiated_of, pending_response
+from pacs.services.identifiers import KeyParser, Negotiated
 from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 from pacs.workflow import tags
 from pacs.workflow.worklist import Worklist
@@ -128,10 +119,10 @@ def _as_period(key: SequenceKey) -> SequenceKey:
     return replace(key, conditions=combined(key.conditions))
 
 
-class WorklistService:
+class WorklistService(FindService):
     """Answers C-FIND of modalities."""
 
-    _support = AbstractSyntaxSupport(accepts_transfer_syntax=is_for_messages, extended=answer_extended)
+    operation = Operation.QUERY_WORKLIST
 
     def __init__(
         self,
@@ -143,71 +134,31 @@ class WorklistService:
         clock: IReactorTime,
         identifier_bytes: int,
     ) -> None:
+        super().__init__(
+            authorization=authorization, bus=bus, metrics=metrics, clock=clock, identifier_bytes=identifier_bytes
+        )
         self._worklist = worklist
-        self._authorization = authorization
-        self._bus = bus
-        self._metrics = metrics
-        self._clock = clock
-        self._identifier_bytes = identifier_bytes
-        self.handlers: Mapping[type[Command], Handler] = {CFindRQ: self.c_find}
 
     def support(self, abstract_syntax: str) -> AbstractSyntaxSupport | None:
         """Support the one information model."""
-        return self._support if abstract_syntax == MODALITY_WORKLIST_FIND else None
+        return SUPPORT if abstract_syntax == MODALITY_WORKLIST_FIND else None
 
-    async def c_find(
-        self, association: Association, context: AcceptedContext, request: CFindRQ, data_set: DataSetSource | None
-    ) -> Response:
-        """Give a pending response for each scheduled step that matches, then the final one (PS3.4 K.4.1.3)."""
-        started_s = self._clock.seconds()
-        self._authorization.require(association, Operation.QUERY_WORKLIST)
-        if request.affected_sop_class_uid != context.abstract_syntax:
-            raise DIMSEError(Status.SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the presentation context")
-        if data_set is None:
-            raise DIMSEError(IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, "C-FIND-RQ without an identifier")
-        raw = await data_set.read(self._identifier_bytes)
-        try:
-            elements = read_elements(raw, context.transfer_syntax)
-        except DataSetError as error:
-            raise DIMSEError(Status.CANNOT_UNDERSTAND, f"identifier: {error}") from error
+    async def send_matches(
+        self, association: Association, context: AcceptedContext, request: CFindRQ, elements: Sequence[Element]
+    ) -> Found:
+        """Answer page by page."""
         identifier = parse_worklist_identifier(
             elements,
             is_little_endian=TRANSFER_SYNTAXES[context.transfer_syntax].is_little_endian,
             is_fuzzy=negotiated_of(association, context.abstract_syntax).is_fuzzy,
         )
-        count = await self._answer(association, context, request, identifier)
-        self._metrics.query_results_total.inc(count)
-        if self._bus.has_subscribers(QueryExecuted):
-            self._bus.publish(
-                QueryExecuted(
-                    query_level="WORKLIST",
-                    result_count=count,
-                    calling_ae=association.calling_ae_title,
-                    duration_ms=(self._clock.seconds() - started_s) * 1000,
-                    protocol="dimse",
-                    peer_address=association.peer_address,
-                    sop_class_uid=context.abstract_syntax,
-                    transfer_syntax_uid=context.transfer_syntax,
-                    identifier=raw,
-                )
-            )
-        return request.response(Status.CANCEL if association.is_canceled(request.message_id) else Status.SUCCESS)
+        return Found("WORKLIST", await self._answer(association, context, request, identifier))
 
     async def _answer(
-        self,
-        association: Association,
-        context: AcceptedContext,
-        request: CFindRQ,
-        identifier: WorklistIdentifier,
+        self, association: Association, context: AcceptedContext, request: CFindRQ, identifier: WorklistIdentifier
     ) -> int:
-        """Send the matches, as fast as the peer takes them; give how many. Ends early when the peer cancels."""
         encoder = ValueEncoder(context.transfer_syntax)
-        pending = CFindRSP(
-            message_id_being_responded_to=request.message_id,
-            affected_sop_class_uid=request.affected_sop_class_uid,
-            status=Status.PENDING if identifier.supports_all else Status.PENDING_WITH_WARNING,
-            has_data_set=True,
-        )
+        pending = pending_response(request, supports_all=identifier.supports_all)
         count = 0
         async with aclosing(self._worklist.find(identifier.conditions)) as pages:  # type: ignore[type-var]
             async for page in pages:
