@@ -64,7 +64,7 @@ class Report:
         return FAILURES_EXIST if self.failed else SUCCESSFUL
 
     def encode(self, transfer_syntax: str) -> bytes:
-        """Give the event information (PS3.4 table J.3-3)."""
+        """Give the event information (PS3.4 table J.3-2)."""
         values: dict[int, Value] = {_TRANSACTION_UID: Value("UI", self.transaction_uid)}
         if self.committed:
             values[_RETRIEVE_AE_TITLE] = Value("AE", self.retrieve_ae_title)
@@ -116,7 +116,7 @@ class Reporter:
 
     async def report_to(self, node: RemoteNode, report: Report, principal: Principal) -> None:
         """
-        Report over a new association, as SCP (PS3.4 J.3.3.1; PS3.7 D.3.3.4).
+        Report over a new association, as SCP (PS3.4 J.3.3.1.2; PS3.7 D.3.3.4).
 
         Raises:
             NotTaken.

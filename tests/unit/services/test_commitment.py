@@ -63,7 +63,7 @@ def test_what_is_no_uid_is_refused(instance: str) -> None:
 def test_a_report_says_what_is_committed_and_why_the_rest_is_not(
     committed: list[str], failed: list[tuple[str, int]], syntax: str
 ) -> None:
-    """PS3.4 table J.3-3; event type 2 as soon as one object has failed."""
+    """PS3.4 table J.3-2; event type 2 as soon as one object has failed."""
     report = Report(
         "1.2.3",
         "ARCHIVE",
