@@ -38,6 +38,15 @@ def advice(configuration: Configuration) -> list[str]:
                 f"server.interface is {server.interface} and any AE title may associate; set "
                 "security.allowed_ae_titles, or mutual TLS: server.tls.enabled and server.tls.require_client_cert"
             )
+    rest = configuration.rest_api
+    if rest.enabled and not is_loopback(rest.interface):
+        if not rest.authentication.enabled:
+            warnings.append(f"rest_api.interface is {rest.interface} and everyone there is an administrator")
+        if not (rest.tls.enabled or rest.trusted_proxies):
+            warnings.append(
+                f"rest_api.interface is {rest.interface} and HTTP is not encrypted: tokens, passwords and patient data "
+                "can be read on the network; set rest_api.tls, or rest_api.trusted_proxies for a proxy that does it"
+            )
     if not (tls.enabled and tls.require_client_cert) and any(grant.certificate_names for grant in control.grants):
         warnings.append(
             "security.access_control.grants: certificate_names match nobody without server.tls.require_client_cert"

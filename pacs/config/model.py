@@ -250,7 +250,7 @@ class AccessControl(Section):
         default=(), description="{name, role, password_hash}; made by 'pacsctl user add'"
     )
     passcodes_in_clear: bool = Field(
-        default=False, description="true: verify the passcodes of user identity negotiation without TLS, too"
+        default=False, description="true: verify the passcodes and tokens of user identity negotiation without TLS, too"
     )
 
 

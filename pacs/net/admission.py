@@ -184,8 +184,7 @@ class Admission:
         except TooManyVerifications:
             raise _congested("too many passcodes wait to be verified") from None
         if not is_right:
-            self._logins.failed(name, origin.peer_address, _METHODS[identity.type])
-            raise self._refused("user name or passcode is wrong", origin)
+            raise self._failed(name, origin, identity, "user name or passcode is wrong")
         return self._policy.principal(ae_title, origin, user=name)
 
     async def _verify_token(self, ae_title: str, origin: Origin, identity: UserIdentity) -> Principal:
@@ -195,9 +194,14 @@ class Admission:
         except KeysUnavailable:
             raise _congested("the keys of the identity provider can't be had") from None
         except BadToken as error:
-            self._logins.failed("", origin.peer_address, _METHODS[identity.type])
-            raise self._refused(str(error), origin) from None
+            raise self._failed("", origin, identity, str(error)) from None
         return self._policy.principal_of_token(ae_title, origin, user=verified.name, role=verified.role)
+
+    def _failed(self, user: str, origin: Origin, identity: UserIdentity, why: str) -> Rejection:
+        rejection = self._refused(why, origin)
+        is_too_many = rejection.delay_s > 0
+        self._logins.failed(user, origin.peer_address, _METHODS[identity.type], is_one_too_many=is_too_many)
+        return rejection
 
     def _refused(self, why: str, origin: Origin) -> Rejection:
         return Rejection(

@@ -145,3 +145,27 @@ def test_an_open_archive_is_warned_of(tmp_path: Path) -> None:
     warnings = "\n".join(load_configuration(path, {}).warnings)
     assert "grants" not in warnings
     assert "allowed_ae_titles" not in warnings
+
+
+def test_http_in_the_clear_beyond_this_machine_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "pacs.yaml"
+    path.write_text("rest_api: {interface: 0.0.0.0, authentication: {enabled: false}}\n")
+    warnings = "\n".join(load_configuration(path, {}).warnings)
+    assert "everyone there is an administrator" in warnings
+    assert "HTTP is not encrypted" in warnings
+    path.write_text("rest_api: {interface: 0.0.0.0, trusted_proxies: [10.0.0.1]}\n")
+    assert not load_configuration(path, {}).warnings
+
+
+@pytest.mark.parametrize(
+    ("oidc", "expected"),
+    [
+        ("{issuer: https://id.example.org}", "issuer needs an audience"),
+        ("{issuer: http://id.example.org, audience: pacs}", "no https:// URL"),
+        ("{issuer: id.example.org, audience: pacs}", "no https:// URL"),
+    ],
+)
+def test_an_identity_provider_that_can_not_be_trusted_is_a_fault(tmp_path: Path, oidc: str, expected: str) -> None:
+    (line,) = faults(tmp_path, f"rest_api:\n  authentication:\n    oidc: {oidc}\n")
+    assert line.startswith("3: rest_api.authentication.oidc")
+    assert expected in line
