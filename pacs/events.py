@@ -70,7 +70,12 @@ class ImageReceived(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryExecuted(Event):
-    """A query was answered, whatever the protocol."""
+    """
+    A query was answered, whatever the protocol.
+
+    Attributes:
+        identifier: what was asked: the data set, or the request's URI.
+    """
 
     query_level: str
     result_count: int

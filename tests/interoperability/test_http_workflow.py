@@ -4,9 +4,11 @@ Worklist and performed steps over HTTP: what is scheduled there a modality finds
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from pydicom.dataset import Dataset
@@ -187,4 +189,6 @@ def test_what_is_found_is_counted_and_audited(server: Server) -> None:
     assert len(fetch(server, "/api/v1/worklist?patient_id=AUDITED", token=token).json["data"]) == 1
     assert metrics(server)[key] == before + 1
     wait_for_record(server, "reader", number=2)  # the login, and the query
-    assert any("reader" in record["message"] for record in records(server, "110112"))
+    (record,) = [record for record in records(server, "110112") if "reader" in record["message"]]
+    asked = ElementTree.fromstring(record["message"]).findtext(".//ParticipantObjectQuery") or ""
+    assert base64.b64decode(asked) == b"/api/v1/worklist?patient_id=AUDITED"

@@ -218,7 +218,7 @@ class Builder:
         self, asker: Party, *, sop_class_uid: str, transfer_syntax_uid: str, identifier: bytes, timestamp: datetime
     ) -> AuditMessage:
         """A.5.3.10: a query was answered."""
-        details = {"TransferSyntax": transfer_syntax_uid.encode()}
+        details = {"TransferSyntax": transfer_syntax_uid.encode()} if transfer_syntax_uid else {}
         if len(identifier) > RECORDED_QUERY_BYTES:
             details["QueryLength"] = str(len(identifier)).encode()
             details["QuerySHA256"] = hashlib.sha256(identifier).hexdigest().encode()

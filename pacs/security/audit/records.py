@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Any, Final
 
@@ -122,18 +123,12 @@ class Record:
 def seal(key: bytes, before: Position, message: AuditMessage, source_id: str) -> tuple[bytes, Position]:
     """Give the line of a message, and the end of the chain after it."""
     users = dict.fromkeys(name for p in message.participants for name in (*p.ae_titles, p.user_id, p.address) if name)
-    content = json.dumps(
-        {
-            "sequence": before.sequence + 1,
-            "previous": before.sha256,
-            "time": message.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "event": message.event.value,
-            "outcome": message.outcome.value,
-            "users": list(users),
-            "message": message.to_xml(source_id),
-        },
-        separators=(",", ":"),
-    ).encode()[:-1]
+    time = message.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    content = (  # as json.dumps would give it, in a third of the time
+        f'{{"sequence":{before.sequence + 1},"previous":"{before.sha256}","time":"{time}"'
+        f',"event":{quoted(message.event.value)},"outcome":{quoted(message.outcome.value)}'
+        f',"users":[{",".join(map(quoted, users))}],"message":{quoted(message.to_xml(source_id))}'
+    ).encode()
     line = content + _MAC_BEGIN + hmac.digest(key, content, "sha256").hex().encode() + _MAC_END
     return line, Position(before.sequence + 1, hashlib.sha256(line).hexdigest())
 

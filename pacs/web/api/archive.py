@@ -16,7 +16,7 @@ from pacs.archive.index.listing import COLUMNS, Listing, ListPage
 from pacs.archive.query import Condition, Equals
 from pacs.events import EventBus, InstancesAccessed, QueryExecuted, StudyInstances
 from pacs.monitoring.metrics import Metrics
-from pacs.security.access import Operation, Principal
+from pacs.security.access import Operation
 from pacs.web.answers import Answer, Stream, one, page
 from pacs.web.errors import HTTPError
 from pacs.web.files import FileSender
@@ -202,7 +202,7 @@ class ArchiveRoutes:
         async def answer(call: Call) -> Answer:
             scope = Equals(tag, call.path["uid"])
             listing = listing_of(below, call.query, scope)
-            found = await self._find(call.principal, listing)
+            found = await self._find(call, listing)
             if not found.total:
                 await self._must_exist(level, scope)
             return _as_page(listing, found)
@@ -223,13 +223,13 @@ class ArchiveRoutes:
         return await self._page(call, listing_of(Level.STUDY, query, *scope))
 
     async def _page(self, call: Call, listing: Listing) -> Answer:
-        return _as_page(listing, await self._find(call.principal, listing))
+        return _as_page(listing, await self._find(call, listing))
 
     # -- one by one
 
     def _single(self, level: Level, tag: int) -> Any:
         async def answer(call: Call) -> Answer:
-            return one((await self._existing(call.principal, level, Equals(tag, call.path["uid"])))[0])
+            return one((await self._existing(call, level, Equals(tag, call.path["uid"])))[0])
 
         return answer
 
@@ -246,12 +246,12 @@ class ArchiveRoutes:
         issuer = call.query.get("issuer")
         if issuer is not None:
             conditions.append(Equals(ISSUER, issuer))
-        found = await self._find(call.principal, Listing(Level.PATIENT, tuple(conditions)))
+        found = await self._find(call, Listing(Level.PATIENT, tuple(conditions)))
         return as_items(Level.PATIENT, found.rows)
 
     async def _instance(self, call: Call) -> Answer:
         uid = call.path["uid"]
-        item = (await self._existing(call.principal, Level.IMAGE, Equals(INSTANCE_UID, uid)))[0]
+        item = (await self._existing(call, Level.IMAGE, Equals(INSTANCE_UID, uid)))[0]
         others = await self._archive.run(
             lambda connection: connection.execute(
                 "SELECT transfer_syntax_uid, size_bytes, sha256, received_at, source_ae_title FROM instances"
@@ -265,8 +265,8 @@ class ArchiveRoutes:
             copy["received_at"] = _moment(copy["received_at"])
         return one({**item, "others": copies})
 
-    async def _existing(self, principal: Principal, level: Level, scope: Condition) -> list[dict[str, Any]]:
-        found = await self._find(principal, Listing(level, (scope,), limit=2))
+    async def _existing(self, call: Call, level: Level, scope: Condition) -> list[dict[str, Any]]:
+        found = await self._find(call, Listing(level, (scope,), limit=2))
         if not found.rows:
             raise _missing(level)
         return as_items(level, found.rows)
@@ -304,7 +304,7 @@ class ArchiveRoutes:
 
     # -- within
 
-    async def _find(self, principal: Principal, listing: Listing) -> ListPage:
+    async def _find(self, call: Call, listing: Listing) -> ListPage:
         started_s = self._clock.seconds()
         found = await self._archive.list_page(listing)
         self._metrics.query_results_total.inc(len(found.rows))
@@ -313,10 +313,11 @@ class ArchiveRoutes:
                 QueryExecuted(
                     query_level=listing.level.value,
                     result_count=len(found.rows),
-                    calling_ae=principal.name,
+                    calling_ae=call.principal.name,
                     duration_ms=(self._clock.seconds() - started_s) * 1000,
                     protocol="rest",
-                    peer_address=principal.peer_address,
+                    peer_address=call.principal.peer_address,
+                    identifier=call.request.uri,
                 )
             )
         return found

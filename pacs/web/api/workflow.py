@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from pacs.events import EventBus, QueryExecuted
 from pacs.monitoring.metrics import Metrics
-from pacs.security.access import Operation, Principal
+from pacs.security.access import Operation
 from pacs.web.answers import NOTHING, Answer, one, page
 from pacs.web.errors import HTTPError
 from pacs.web.routes import PAGING, Call, Route, list_schema, sort_parameter
@@ -210,7 +210,7 @@ class WorkflowRoutes:
     async def _list(self, call: Call) -> Answer:
         query = dict(call.query)
         limit, offset, sort = query.pop("limit"), query.pop("offset"), query.pop("sort", SCHEDULED_DATETIME)
-        looked = self._looking("WORKLIST", call.principal)
+        looked = self._looking("WORKLIST", call)
         total, items = await self._worklist.list(query, limit=limit, offset=offset, sort=sort)
         looked(len(items))
         return page(items, total=total, limit=limit, offset=offset)
@@ -220,7 +220,7 @@ class WorkflowRoutes:
         return one(item, status=201, headers={"Location": f"{WORKLIST}/{item['id']}"})
 
     async def _get(self, call: Call) -> Answer:
-        looked = self._looking("WORKLIST", call.principal)
+        looked = self._looking("WORKLIST", call)
         item = await self._worklist.get(call.path["id"])
         looked(1)
         return one(item)
@@ -240,20 +240,20 @@ class WorkflowRoutes:
     async def _list_steps(self, call: Call) -> Answer:
         query = dict(call.query)
         limit, offset = query.pop("limit"), query.pop("offset")
-        looked = self._looking("MPPS", call.principal)
+        looked = self._looking("MPPS", call)
         total, steps = await self._steps.list(query, limit=limit, offset=offset)
         looked(len(steps))
         return page(steps, total=total, limit=limit, offset=offset)
 
     async def _get_step(self, call: Call) -> Answer:
-        looked = self._looking("MPPS", call.principal)
+        looked = self._looking("MPPS", call)
         step = await self._steps.get(call.path["uid"])
         looked(1)
         return one(step.as_dict())
 
     # -- within
 
-    def _looking(self, level: str, principal: Principal) -> Callable[[int], None]:
+    def _looking(self, level: str, call: Call) -> Callable[[int], None]:
         """Give what is to be told how many were found: patient data was read, and that is counted and audited."""
         started_s = self._clock.seconds()
 
@@ -264,10 +264,11 @@ class WorkflowRoutes:
                     QueryExecuted(
                         query_level=level,
                         result_count=count,
-                        calling_ae=principal.name,
+                        calling_ae=call.principal.name,
                         duration_ms=(self._clock.seconds() - started_s) * 1000,
                         protocol="rest",
-                        peer_address=principal.peer_address,
+                        peer_address=call.principal.peer_address,
+                        identifier=call.request.uri,
                     )
                 )
 
