@@ -12,6 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -208,6 +209,7 @@ class FileStore:
                 except OSError:
                     break  # it has something
                 self._known_directories.discard(directory)
+                self._unsynced.pop(directory, None)
                 directory = os.path.dirname(directory)
 
     def clear_incoming(self) -> int:
@@ -330,8 +332,11 @@ class FileStore:
         try:
             start_writeback(log)  # it is written while the file is
             _sync_at(self._prefix + path, os.fdatasync)
-            for directory in {os.path.dirname(path), *unsynced}:
-                _sync_at(self._prefix + directory, os.fsync)
+            directory_of_it = os.path.dirname(path)
+            _sync_at(self._prefix + directory_of_it, os.fsync)
+            for directory in unsynced.keys() - {directory_of_it}:
+                with suppress(FileNotFoundError):  # somebody has removed it since, it was empty
+                    _sync_at(self._prefix + directory, os.fsync)
             os.fdatasync(log)
             status = os.fstat(log)
         finally:
