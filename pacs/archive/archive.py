@@ -120,6 +120,7 @@ class Archive:
             database=self.database_health,
             take_in=self.take_in,
             write=self.write_index,
+            swept=self._finish_deletions,
         )
         self._deletion: Deletion | None = None
         self._conflicts = 0
@@ -151,6 +152,7 @@ class Archive:
             change=self.change,
             retire_journal=self._commit.retire_journal,
             barrier=self._commit.sync_files,
+            is_swept=lambda: self._upkeep.is_swept,
             bus=self._bus,
             metrics=self._metrics,
             health=self.storage_health,
@@ -170,8 +172,8 @@ class Archive:
         await self._readers.run(self._take_up_in_thread)
         self.database_health.report("open", Health.HEALTHY)
         self._space.start()
-        self._deletion.start()
         self._upkeep.start(was_clean=was_clean)
+        self._deletion.start()
 
     async def stop(self) -> None:
         """Commit what waits, empty the index's log, close everything."""
@@ -207,6 +209,10 @@ class Archive:
             "coalesce((SELECT CAST(value AS INTEGER) FROM archive_state WHERE name = 'derived_pk'), 0) ORDER BY pk"
         )
         self._derive.add([Derivable(*row) for row in rows])
+
+    def _finish_deletions(self) -> None:
+        if self._deletion is not None:
+            self._deletion.start()
 
     # -- doors
 

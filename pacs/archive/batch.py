@@ -134,7 +134,7 @@ class Batch:
             in_batch.add(uid)
             try:
                 if candidate.is_rebuilt and not is_restoring:
-                    self._must_be_kept(candidate)
+                    self._must_be_kept(candidate, existing.get(uid, []))
                 result = self._place(candidate, existing.get(uid, []))
             except ArchiveError as error:
                 self._discard(candidate)
@@ -175,11 +175,15 @@ class Batch:
         self.stored.append(CommittedObject(candidate, values, pk, path, outcome, replaced))
         return Stored(outcome, path, candidate.size_bytes)
 
-    def _must_be_kept(self, candidate: Candidate) -> None:
-        """A file that the index did not know when it was looked at may be one that is being deleted."""
-        path = candidate.incoming_path
-        if not self._store.exists(path) or self._writer.execute("SELECT 1 FROM deletions WHERE path = ?", (path,)):
-            raise ObjectGone("the object is being deleted")
+    def _must_be_kept(self, candidate: Candidate, existing: list[Existing]) -> None:
+        """A file that the index did not know when it was looked at may be of an object that is being deleted."""
+        path, uid = candidate.incoming_path, candidate.header.sop_instance_uid
+        if not self._store.exists(path):
+            raise ObjectGone("the object was deleted")
+        if self._writer.execute("SELECT 1 FROM deletions WHERE sop_instance_uid = ?", (uid,)):
+            if all(known.path != path for known in existing):
+                self._store.discard(path)  # it, or an older one that it had replaced
+            raise ObjectGone("the object was deleted")
 
     def _check(self, candidate: Candidate, values: IndexValues) -> None:
         """The data set is what the request said (PS3.4 B.2.3)."""

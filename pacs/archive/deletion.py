@@ -71,6 +71,9 @@ class Deletion:
     Args:
         change: changes the index by a function in the commit thread; see `Archive.change`.
         retire_journal: makes the journal's objects durable where they are and forgets them; in the commit thread.
+        barrier: makes files and names durable; in the commit thread.
+        is_swept: no file may be unknown to the index. Until then what was deleted is remembered, so that no older
+            version of it, left by a crash, is taken up.
         health: of the storage.
     """
 
@@ -83,6 +86,7 @@ class Deletion:
         change: Callable[..., Awaitable[Any]],
         retire_journal: Callable[[], None],
         barrier: Callable[[], None],
+        is_swept: Callable[[], bool],
         bus: EventBus,
         metrics: Metrics,
         health: ComponentHealth,
@@ -91,6 +95,7 @@ class Deletion:
         self._change = change
         self._retire_journal = retire_journal
         self._barrier = barrier
+        self._is_swept = is_swept
         self._bus = bus
         self._metrics = metrics
         self._health = health
@@ -98,7 +103,7 @@ class Deletion:
         self._is_stopping = False
 
     def start(self) -> None:
-        """Take up, in the background, what an earlier run has left."""
+        """Take up, in the background, what is left to do: by an earlier run, or until the sweep was complete."""
         Deferred.fromCoroutine(self._remove_files()).addErrback(
             lambda failure: self.log.failure("files of deleted objects could not be removed", failure)
         )
@@ -169,7 +174,7 @@ class Deletion:
                     break
                 last_pk = step.last_pk
                 failed += step.failed
-            if last_pk and not self._is_stopping:
+            if last_pk and self._is_swept() and not self._is_stopping:
                 await self._change(lambda writer: self._forget_in_thread(writer, last_pk, failed), is_durable=False)
         finally:
             self._turn.release()

@@ -32,6 +32,10 @@ class Upkeep:
         storage, database: where it is told how they are.
         take_in: indexes a file that has its final name already.
         write: has the commit thread run a job.
+        swept: called when the sweep has ended.
+
+    Attributes:
+        is_swept: no file may be unknown to the index.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -47,6 +51,7 @@ class Upkeep:
         database: ComponentHealth,
         take_in: Callable[[Candidate], Deferred[Stored]],
         write: Callable[[Job], Deferred[None]],
+        swept: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._store = store
@@ -56,13 +61,10 @@ class Upkeep:
         self._database = database
         self._take_in = take_in
         self._write = write
+        self._swept = swept
         self._sweep: Sweep | None = None
         self._integrity: IntegrityThread | None = None
-
-    @property
-    def is_swept(self) -> bool:
-        """No file may be unknown to the index."""
-        return self._sweep is None or self._sweep.is_complete
+        self.is_swept = False
 
     def start(self, *, was_clean: bool) -> None:
         """
@@ -71,6 +73,7 @@ class Upkeep:
         Args:
             was_clean: the last run ended in order, there is nothing to sweep.
         """
+        self.is_swept = was_clean
         if was_clean:
             self._storage.report("sweep", Health.HEALTHY)
         else:
@@ -91,9 +94,15 @@ class Upkeep:
             settings=self._settings,
             store=self._store,
             take_in=lambda candidate: call(self._take_in_swept, candidate),
-            ended=lambda: call(self._storage.report, "sweep", Health.HEALTHY, "every file is known"),
+            ended=lambda: call(self._sweep_ended),
         )
         self._sweep.start()
+
+    def _sweep_ended(self) -> None:
+        """What it found has been handed over before."""
+        self.is_swept = self._sweep is not None and self._sweep.is_complete
+        self._storage.report("sweep", Health.HEALTHY, "every file is known")
+        self._swept()
 
     def _start_integrity(self) -> None:
         call = self._reactor.callFromThread
@@ -125,7 +134,7 @@ class Upkeep:
 
     def _not_taken_in(self, failure: Failure, candidate: Candidate) -> None:
         if failure.check(ObjectGone):
-            return  # it is being deleted
+            return  # it was deleted
         self.log.warn(
             "the file of instance {sop_instance_uid} is put into quarantine: {reason}",
             sop_instance_uid=candidate.header.sop_instance_uid,

@@ -5,24 +5,28 @@ Removal from the index: what remains is what an index of the remaining objects a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pacs.archive.attributes import INDEX_TAGS, Level, index_values
-from pacs.archive.candidate import add_candidate, candidate_of_file
+from pacs.archive.batch import Batch
+from pacs.archive.candidate import Candidate, add_candidate, candidate_of_file
+from pacs.archive.errors import ObjectGone
 from pacs.archive.index.database import connect_writer, migrate
 from pacs.archive.index.removal import Doomed, remove_objects
 from pacs.archive.index.writer import IndexWriter
+from pacs.archive.interfaces import Stored
 from pacs.archive.objects.files import FileStore
 from pacs.archive.reindex import rebuild
 from pacs.archive.settings import ArchiveSettings
 from pacs.dataset.part10 import encode_file_meta
-from pacs.dataset.scanner import DataSetScanner
+from pacs.dataset.scanner import DEFAULT_LIMITS, DataSetScanner
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, ct_data_set
 
 _PATIENTS = "SELECT patient_id, patient_name, is_conflict, num_studies, num_instances FROM patients"
@@ -208,31 +212,65 @@ def test_an_index_of_before_is_given_the_table(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_a_reindex_brings_no_deleted_object_back(tmp_path: Path) -> None:
-    """Its file was about to go when the server ended."""
+def placed(store: FileStore, uid: str, path: str, *, pixels: bytes = bytes(64)) -> Candidate:
+    """Give a file its final name, and read it as the sweep does."""
+    data_set = ct_data_set(uid, study=f"{uid}.0", pixels=pixels)
+    head = encode_file_meta(
+        sop_class_uid=CT_IMAGE_STORAGE,
+        sop_instance_uid=uid,
+        transfer_syntax_uid=EXPLICIT,
+        source_ae_title="",
+        implementation_class_uid="1.2",
+        implementation_version_name="TEST",
+    )
+    store.rename(store.write_incoming([head, data_set]), path)
+    return candidate_of_file(store, path, limits=DEFAULT_LIMITS)
+
+
+def add_placed(writer: IndexWriter, candidate: Candidate) -> None:
+    values = index_values(candidate.scanned, default_character_set=None)
+    add_candidate(writer, candidate, values, path=candidate.incoming_path, copy_number=0)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[tuple[ArchiveSettings, FileStore, IndexWriter]]:
+    """Give an archive's files, with a transaction begun."""
     settings = ArchiveSettings(tmp_path, tmp_path / "index.db", "1.2", "TEST")
     store = FileStore(tmp_path, index_directory=tmp_path)
     store.open()
     writer = new_writer(settings.index_path)
     writer.begin()
+    yield settings, store, writer
+    store.close()
+
+
+def test_an_older_version_that_a_crash_has_left_does_not_come_back(
+    archive: tuple[ArchiveSettings, FileStore, IndexWriter],
+) -> None:
+    """It was replaced, its file was not removed yet; the newer one is deleted before the sweep gets there."""
+    settings, store, writer = archive
+    older = placed(store, "1.2.1", "objects/1.2.1.0/1.2.1.dcm")
+    add_placed(writer, placed(store, "1.2.1", "objects/1.2.1.0/1.2.1~1.dcm", pixels=b"1" * 64))
+    assert len(remove_objects(writer, Doomed(Level.IMAGE, ("1.2.1",)))) == 1
+    unknown = placed(store, "1.2.2", "objects/1.2.2.0/1.2.2.dcm")
+    batch = Batch(settings, store, writer, retire_journal=lambda: None)
+    batch.place_all([older, unknown])
+    assert [type(answer) for _, answer in batch.answers] == [ObjectGone, Stored]
+    assert not store.exists("objects/1.2.1.0/1.2.1.dcm")
+    assert store.exists("objects/1.2.2.0/1.2.2.dcm")
+    writer.commit()
+    writer.close()
+
+
+def test_a_reindex_brings_no_deleted_object_back(
+    archive: tuple[ArchiveSettings, FileStore, IndexWriter], tmp_path: Path
+) -> None:
+    """Its file was about to go when the server ended."""
+    settings, store, writer = archive
     for uid in ("1.2.1", "1.2.2"):
-        data_set = ct_data_set(uid, study=f"{uid}.0")
-        head = encode_file_meta(
-            sop_class_uid=CT_IMAGE_STORAGE,
-            sop_instance_uid=uid,
-            transfer_syntax_uid=EXPLICIT,
-            source_ae_title="",
-            implementation_class_uid="1.2",
-            implementation_version_name="TEST",
-        )
-        path = f"objects/{uid}.0/{uid}.dcm"
-        store.rename(store.write_incoming([head, data_set]), path)
-        candidate = candidate_of_file(store, path, limits=settings.scan_limits)
-        values = index_values(candidate.scanned, default_character_set=None)
-        add_candidate(writer, candidate, values, path=path, copy_number=0)
+        add_placed(writer, placed(store, uid, f"objects/{uid}.0/{uid}.dcm"))
     assert len(remove_objects(writer, Doomed(Level.IMAGE, ("1.2.1",)))) == 1
     writer.commit()
     writer.close()
-    store.close()
     assert rebuild(settings, lambda _: None)["indexed"] == 1
     assert [path.name for path in (tmp_path / "objects").rglob("*")] == ["1.2.2.0", "1.2.2.dcm"]
