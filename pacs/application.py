@@ -36,6 +36,7 @@ from pacs.assembly.certificates import CertificateWatch
 from pacs.assembly.deidentification import DeidentificationService, make_deidentifier
 from pacs.assembly.health import HealthService
 from pacs.assembly.https import HTTPSContext
+from pacs.assembly.importing import import_commands
 from pacs.assembly.pseudonyms import vault_commands
 from pacs.assembly.subscribers import subscribe_plugins
 from pacs.assembly.tasks import TaskQueueService, make_task_queue
@@ -449,6 +450,7 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
         "reindex": reindex,
         "worklist": workflow.command,
         **audit_commands(auditing.audit),
+        **import_commands(archive, bus),
         **vault_commands(configuration, archive=archive, bus=bus, audit=auditing.audit),
     }
     acceptor = _acceptor(

@@ -1,5 +1,5 @@
 """
-`pacsctl`, the operator's command line: the group, what its commands share, and those that are still to come.
+`pacsctl`, the operator's command line: the group, and what its commands share.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "conformance": "conformance",
     "deidentify": "deidentify",
     "forget": "forget",
+    "import": "importing",
     "reidentify": "reidentify",
     "reindex": "reindex",
     "restore": "backup",
@@ -33,8 +34,6 @@ COMMANDS: Final = {
     "worklist": "worklist",
 }
 """The commands, each with its module in `pacs.commands`: its `command`, or `<name>_command` where it has several."""
-
-NOT_AVAILABLE: Final = ("import",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,31 +83,17 @@ def _common(command: click.Command) -> click.Command:
     return command
 
 
-def _not_available(name: str) -> click.Command:
-    def refuse(**_: object) -> None:
-        click.echo(f"pacsctl {name}: not available yet", err=True)
-        raise SystemExit(1)
-
-    return click.Command(
-        name,
-        callback=refuse,
-        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
-        context_settings={"ignore_unknown_options": True},
-        help="Not available yet.",
-    )
-
-
 class Commands(click.Group):
     """The commands by their modules; only the one that is called is imported: it takes a second to import them all."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted((*COMMANDS, *NOT_AVAILABLE))
+        return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
             module = import_module(f"pacs.commands.{COMMANDS[cmd_name]}")
             return _common(getattr(module, f"{cmd_name}_command", None) or module.command)
-        return _not_available(cmd_name) if cmd_name in NOT_AVAILABLE else None
+        return None
 
 
 @click.group(cls=Commands)

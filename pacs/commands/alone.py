@@ -12,10 +12,12 @@ from twisted.python.failure import Failure
 from pacs.archive.archive import Archive
 from pacs.assembly.archive import ArchiveService, archive_settings
 from pacs.assembly.audit import make_audit_service
+from pacs.assembly.importing import import_commands
 from pacs.assembly.pseudonyms import vault_commands
 from pacs.config import Configuration
 from pacs.control.client import CommandFailed
 from pacs.control.lock import RootPathLock
+from pacs.control.server import Progress
 from pacs.events import EventBus
 from pacs.monitoring.health import HealthRegister
 from pacs.monitoring.metrics import Metrics
@@ -24,7 +26,9 @@ from pacs.ordered_service import OrderedMultiService
 from pacs.services.statuses import archive_failure
 
 
-def perform_alone(configuration: Configuration, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def perform_alone(
+    configuration: Configuration, command: str, arguments: dict[str, Any], progress: Progress = lambda _: None
+) -> dict[str, Any]:
     """
     Do it in this process, with the archive's lock.
 
@@ -39,7 +43,7 @@ def perform_alone(configuration: Configuration, command: str, arguments: dict[st
     lock.acquire()
     try:
         results: list[Any] = []
-        doing = Deferred.fromCoroutine(_perform(configuration, command, arguments, reactor))
+        doing = Deferred.fromCoroutine(_perform(configuration, command, arguments, progress, reactor))
         doing.addBoth(results.append)
         doing.addBoth(lambda _: reactor.callLater(0, reactor.stop))
         reactor.run()
@@ -54,7 +58,7 @@ def perform_alone(configuration: Configuration, command: str, arguments: dict[st
 
 
 async def _perform(
-    configuration: Configuration, command: str, arguments: dict[str, Any], reactor: Any
+    configuration: Configuration, command: str, arguments: dict[str, Any], progress: Progress, reactor: Any
 ) -> dict[str, Any]:
     bus, metrics = EventBus(reactor=reactor), Metrics()
     health = HealthRegister(bus=bus, metrics=metrics)
@@ -65,12 +69,15 @@ async def _perform(
     whole = OrderedMultiService()
     for child in (auditing, ArchiveService(archive)):
         child.setServiceParent(whole)
-    commands = vault_commands(configuration, archive=archive, bus=bus, audit=auditing.audit)
+    commands = {
+        **vault_commands(configuration, archive=archive, bus=bus, audit=auditing.audit),
+        **import_commands(archive, bus),
+    }
     await maybeDeferred(whole.startService)
     try:
         await whole.when_started
         if not auditing.audit.is_recording:
             raise CommandFailed("the audit log cannot be written")
-        return await commands[command](arguments, lambda _: None)
+        return await commands[command](arguments, progress)
     finally:
         await whole.stopService()

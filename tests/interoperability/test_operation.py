@@ -172,11 +172,6 @@ def count_of(server: Server, *keys: str) -> int:
     return output.count("Find Response:")
 
 
-def test_a_command_of_a_later_version_says_so() -> None:
-    result = run_tool(PACSCTL, "import", check=False)
-    assert (result.returncode, result.stdout) == (1, "pacsctl import: not available yet\n")
-
-
 def test_the_log_has_no_patient_data(make_server: MakeServer) -> None:
     server = make_server({"logging": {"level": "debug", "format": "json"}})
     with Client(server.port, CT) as client:

@@ -1,0 +1,98 @@
+"""
+`pacsctl import`: real files, with a server and without one, again and again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pacs.dataset.part10 import read_file_meta
+from tests.audit import wait_for_record
+from tests.samples import Sample, samples
+from tests.server import Server
+
+FILES = 20
+
+
+def run_import(server: Server, *paths: Path, options: tuple[str, ...] = (), status: int = 0) -> dict[str, Any]:
+    command = [str(Path(sys.executable).with_name("pacsctl")), "import", *map(str, paths), *options]
+    ended = subprocess.run(
+        [*command, "--json", "-c", str(server.config)],
+        cwd=server.directory,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == status, ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+def uid_in_head(sample: Sample) -> str:
+    with sample.path.open("rb") as file:
+        return read_file_meta(file).sop_instance_uid
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a directory of real files, one of each UID, with something else among them."""
+    folder = tmp_path_factory.mktemp("folder")
+    by_uid = {uid_in_head(sample): sample for sample in samples() if len(sample.data_set) < 300_000}
+    by_uid = {uid: sample for uid, sample in by_uid.items() if uid == sample.sop_instance_uid}
+    for number, sample in enumerate(list(by_uid.values())[-FILES:]):
+        place = folder / f"{number % 3}"
+        place.mkdir(exist_ok=True)
+        shutil.copy(sample.path, place / f"{number}.dcm")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def stored_data_sets(server: Server) -> set[bytes]:
+    found = set()
+    for path in server.objects():
+        with path.open("rb") as file:
+            offset = read_file_meta(file).data_set_offset
+            file.seek(offset)
+            found.add(file.read())
+    return found
+
+
+def test_files_are_imported_bit_for_bit_and_left_out_the_second_time(server: Server, folder: Path) -> None:
+    first = run_import(server, folder)
+    assert (first["stored"], first["no_dicom_file"], first["failed"]) == (FILES, 1, [])
+    originals = {sample.data_set for sample in samples()}
+    assert len(stored_data_sets(server)) == FILES
+    assert stored_data_sets(server) <= originals
+    again = run_import(server, folder)
+    assert (again["stored"], again["skipped"]) == (0, FILES)
+    compared = run_import(server, folder, options=("--compare",))
+    assert (compared["stored"], compared["identical"]) == (0, FILES)
+    wait_for_record(server, "AETITLES=PACSCTL")
+
+
+def test_without_a_server_the_archive_is_filled_all_the_same(server: Server, folder: Path) -> None:
+    assert server.stop() == 0
+    broken = server.directory / "broken.dcm"
+    broken.write_bytes(next(folder.rglob("*.dcm")).read_bytes()[:1500])
+    found = run_import(server, broken, folder, status=1)
+    assert found["stored"] == FILES
+    assert [item["path"] for item in found["failed"]] == [str(broken)]
+    server.start()
+    assert len(server.objects()) == FILES
+    assert run_import(server, folder)["skipped"] == FILES
+
+
+def test_objects_that_are_to_be_deidentified_are_not_imported_past_it(tmp_path: Path, folder: Path) -> None:
+    server = Server(tmp_path, {"security": {"anonymization": {"auto_anonymize": True}}})
+    command = [str(Path(sys.executable).with_name("pacsctl")), "import", str(folder), "-c", str(server.config)]
+    refused = subprocess.run(command, cwd=server.directory, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 1
+    assert "start the server" in refused.stderr
+    assert not (server.root / "objects").exists()
