@@ -23,6 +23,9 @@ from pacs.web.settings import WebSettings
 
 CHECK_INTERVAL_S: Final = 1.0
 BODY_GRACE_S: Final = 10.0
+CLOSING_S: Final = 5.0
+"""A client that has not taken the last bytes of a closed connection by then, or has not answered TLS's, gets none."""
+
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
@@ -35,6 +38,7 @@ class LimitedChannel(HTTPChannel):
         super().__init__()
         self._waits_since_s = 0.0
         self._headers_since_s: float | None = None
+        self._closing_since_s: float | None = None
 
     def connectionMade(self) -> None:
         self.maxHeaders = self.site.settings.header_count
@@ -83,10 +87,16 @@ class LimitedChannel(HTTPChannel):
                 self.drop()
 
     def drop(self) -> None:
-        """Close it."""
+        """Close it; over TLS an idle client may never answer that: whoever asks again and again has it ended then."""
         transport: Any = self.transport
-        if transport is not None:
+        if transport is None:
+            return
+        now_s = self.site.clock.seconds()
+        if self._closing_since_s is None:
+            self._closing_since_s = now_s
             transport.loseConnection()
+        elif now_s - self._closing_since_s >= CLOSING_S:
+            transport.abortConnection()
 
 
 class WebSite(Site):
