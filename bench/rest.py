@@ -25,11 +25,11 @@ from typing import Final
 from bench import load
 from bench.data import make_template
 from bench.generate_index import STUDIES as LARGE_STUDIES
-from bench.generate_index import study_uid
+from bench.generate_index import study_uid as large_study_uid
 from bench.load import Refused
 from bench.peers import AE_TITLE, ProductionPACS, free_port
+from bench.query import STUDIES, fill, study_uid
 
-STUDIES: Final = 10_000
 SMALL: Final = make_template("MR_small.dcm", 66, 66)
 RUNS: Final = 5
 
@@ -41,7 +41,7 @@ LARGEST_COST: Final = 1 / 3
 LARGEST_PAGE_S: Final = 0.05
 
 FILTERED: Final = (
-    f"studies?study_instance_uid={study_uid(17)}",
+    f"studies?study_instance_uid={large_study_uid(17)}",
     "studies?patient_id=L0000017",
     "studies?patient_id=L00000*",
     "studies?patient_name=large00*",
@@ -64,9 +64,9 @@ FILTERED: Final = (
     "series?modality=CT&limit=1000",
     "series?modality=CT&sort=-series_number&offset=20000",
     "series?series_description=x*",
-    f"studies/{study_uid(4711)}/instances?limit=1000",
-    f"studies/{study_uid(4711)}/series",
-    f"series/{study_uid(4711)}.1/instances?sort=-instance_number",
+    f"studies/{large_study_uid(4711)}/instances?limit=1000",
+    f"studies/{large_study_uid(4711)}/series",
+    f"series/{large_study_uid(4711)}.1/instances?sort=-instance_number",
 )
 """A page of each is asked of the large archive."""
 
@@ -135,13 +135,16 @@ class Connection:
 
 @contextmanager
 def filled(directory: Path, studies: int) -> Iterator[RestPACS]:
-    """Give a server with an index of so many studies."""
+    """Give a server with so many studies: stored, or many more of them in the index alone."""
     peer = RestPACS("productionpacs", directory)
     peer.start()
-    peer.stop()
-    script = [sys.executable, "-m", "bench.generate_index", str(directory / "data" / "index.db"), str(studies)]
-    subprocess.run(script, check=True)
-    peer.restart()
+    if studies == STUDIES:
+        fill(peer)
+    else:
+        peer.stop()
+        script = [sys.executable, "-m", "bench.generate_index", str(directory / "data" / "index.db"), str(studies)]
+        subprocess.run(script, check=True)
+        peer.restart()
     peer.settle()
     try:
         yield peer
@@ -159,9 +162,9 @@ def one(peer: RestPACS) -> None:
     """A filter that matches one study, one request after the other on each of two connections."""
     for name, query in (
         ("one-uid", lambda n: f"studies?study_instance_uid={study_uid(n * 7919 % STUDIES)}"),
-        ("one-accession", lambda n: f"studies?accession_number=L{n * 7919 % STUDIES:07d}"),
-        ("one-patient", lambda n: f"studies?patient_id=L{n * 7919 % STUDIES:07d}"),
-        ("one-name", lambda n: f"studies?patient_name=LARGE{n * 7919 % STUDIES:05d}*"),
+        ("one-accession", lambda n: f"studies?accession_number=A{n * 7919 % STUDIES:07d}"),
+        ("one-patient", lambda n: f"studies?patient_id=P{n * 7919 % STUDIES:07d}"),
+        ("one-name", lambda n: f"studies?patient_name=BENCH{n * 7919 % STUDIES:05d}*"),
         ("one-resource", lambda n: f"studies/{study_uid(n * 7919 % STUDIES)}"),
     ):
         rates, of_cpu = [], []
