@@ -12,11 +12,12 @@ from typing import Any, Final
 from pacs.web.request import WebRequest
 
 JSON_TYPE: Final = "application/json; charset=utf-8"
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def encode_json(value: Any) -> bytes:
     """Give the JSON of a value, as it is sent."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return _ENCODER.encode(value).encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)

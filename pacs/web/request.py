@@ -12,7 +12,6 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from twisted.web.http import datetimeToString
 from twisted.web.server import NOT_DONE_YET, Request
 
 from pacs.web.errors import HTTPError
@@ -78,7 +77,7 @@ class WebRequest(Request):
         """Have the root answer."""
         if self.is_refused:
             return
-        self.setHeader(b"date", datetimeToString())
+        self.setHeader(b"date", self.site.date())
         self.prepath = []
         self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
         answer = self.site.root.render(self)

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.server import Site
 
 from pacs.monitoring.logs import RateLimited
@@ -70,6 +70,10 @@ class LimitedChannel(HTTPChannel):
         """No request is being served, whatever may have begun to come."""
         return not self.requests or self._headers_since_s is not None
 
+    def isSecure(self) -> bool:
+        """Whether it is encrypted; all connections of a site are, or none is."""
+        return self.site.settings.is_encrypted
+
     def check_times(self, now_s: float) -> None:
         """Close the connection when its client is too slow, or has nothing to ask any more."""
         settings = self.site.settings
@@ -119,6 +123,7 @@ class WebSite(Site):
         self.settings = settings
         self.clock = clock
         self.is_draining = False
+        self._date = (-1, b"")
         self._metrics = metrics
         self._channels: set[LimitedChannel] = set()
         self._refusals = RateLimited(clock=clock)
@@ -147,6 +152,13 @@ class WebSite(Site):
         channel.site = self
         channel.requestFactory = WebRequest
         return channel
+
+    def date(self) -> bytes:
+        """Give the time of day for a header; it has no more than seconds."""
+        now_s = int(self.clock.seconds())
+        if now_s != self._date[0]:
+            self._date = (now_s, datetimeToString())
+        return self._date[1]
 
     # -- the channels' side
 
