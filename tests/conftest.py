@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.server import Server
 
 MakeServer = Callable[..., Server]
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other tests run beside
+settings.load_profile("busy")
 
 
 @pytest.fixture

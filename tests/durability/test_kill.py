@@ -22,6 +22,7 @@ from tests.server import AE_TITLE, Server, run_tool
 CT = (CT_IMAGE_STORAGE, EXPLICIT)
 ASSOCIATIONS = 8
 READY_S = 2.0
+BUSY_READY_S = 15.0  # beside other tests, which keep the disk busy
 
 
 @dataclass(slots=True)
@@ -95,7 +96,7 @@ def start_s(server: Server) -> float:
     return (times[-1] - times[-2]).total_seconds()
 
 
-def kill_rounds(server: Server, rounds: int) -> None:
+def kill_rounds(server: Server, rounds: int, *, longest_start_s: float) -> None:
     ledger = Ledger()
     slowest_s = 0.0
     for round_ in range(rounds):
@@ -112,7 +113,7 @@ def kill_rounds(server: Server, rounds: int) -> None:
         server.start()
         slowest_s = max(slowest_s, server.ready_s)
         own_s = start_s(server)
-        assert own_s < READY_S, f"round {round_}: ready after {own_s:.2f} s"
+        assert own_s < longest_start_s, f"round {round_}: ready after {own_s:.2f} s"
         check(server, ledger)
     print(
         f"\nkilled {rounds} times: {len(ledger.sent)} objects sent, {len(ledger.acknowledged)} acknowledged,"
@@ -121,10 +122,10 @@ def kill_rounds(server: Server, rounds: int) -> None:
 
 
 def test_five_kills_lose_nothing_that_was_acknowledged(make_server: MakeServer) -> None:
-    kill_rounds(make_server(), 5)
+    kill_rounds(make_server(), 5, longest_start_s=BUSY_READY_S)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_fifty_kills_lose_nothing_that_was_acknowledged(make_server: MakeServer) -> None:
-    kill_rounds(make_server(), 50)
+    kill_rounds(make_server(), 50, longest_start_s=READY_S)
