@@ -200,7 +200,8 @@ def test_what_a_failed_sync_may_have_lost_is_written_again(make_server: MakeServ
             number += 1
             assert client.store(ct_data_set(f"1.2.82.{number}"), f"1.2.82.{number}").status == 0
         held = f"1.2.82.{number}"
-        tracer = attach(server, trace, "-e", f"trace={SYNCS}", "-e", "inject=fdatasync:error=EIO")
+        # of the object's directory; the audit log, which would refuse objects as well, does without
+        tracer = attach(server, trace, "-e", f"trace={SYNCS}", "-e", "inject=fsync:error=EIO")
         assert client.store(ct_data_set("1.2.83", pixels=bytes(600_000)), "1.2.83", message_id=2).status == 0xA700
         detach(tracer)
         tracer = attach(server, trace, "-e", f"trace={SYNCS},openat,sendto,write,writev")
