@@ -8,11 +8,12 @@ Options are set once, on the listening socket, and inherited; names for the log 
 from __future__ import annotations
 
 import socket
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv6Address
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 ACCEPTS_AT_ONCE: Final = 64  # then the connections that are there get their turn
@@ -54,6 +55,7 @@ class _Port(tcp.Port):
     """Accepts what waits in one go."""
 
     transport = ServerConnection
+    _log: ClassVar[Logger] = Logger()
     _accepts = 1
 
     def createInternetSocket(self) -> socket.socket:
@@ -85,11 +87,14 @@ class _Port(tcp.Port):
             except OSError:
                 super().doRead()
                 return
-            protocol = factory.buildProtocol(self._buildAddr(address))
-            if protocol is None:
-                connection.close()
-                continue
-            protocol.makeConnection(ServerConnection(connection, protocol, address, self, 0, reactor))
+            try:
+                protocol = factory.buildProtocol(self._buildAddr(address))
+                if protocol is None:
+                    connection.close()
+                    continue
+                protocol.makeConnection(ServerConnection(connection, protocol, address, self, 0, reactor))
+            except Exception:  # noqa: BLE001 - the reactor would close the port, for the sake of one connection
+                self._log.failure("a connection from {peer_address} could not be taken", peer_address=address[0])
         self._accepts = min(2 * accepts, ACCEPTS_AT_ONCE)
 
 
