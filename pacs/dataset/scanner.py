@@ -16,11 +16,13 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from pacs.dataset.errors import DataSetError
+from pacs.dataset.runs import LONGEST_RUN, SHORTEST_RUN, Runs
 from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES
 
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 WANTED_VALUE_BYTES: Final = 64 * 1024  # a longer value of a wanted attribute is not indexed
 HOLE_BYTES: Final = 4096  # a longer value of a VR with a 32-bit length is bulk: not part of the header
+LEARNED_FROM_BYTES: Final = 64 * 1024  # what stands further behind is no header that comes again
 HOLES: Final = 100_000  # with more the header is not kept: they are fragments of an enormous multi-frame image
 INFLATED_PIECE_BYTES: Final = 256 * 1024
 
@@ -128,6 +130,12 @@ def _raw_tags(tags: frozenset[int], is_little_endian: bool) -> Mapping[int, int]
     return {(tag & 0xFFFF) << 16 | tag >> 16 if is_little_endian else tag: tag for tag in tags}
 
 
+@lru_cache(maxsize=32)
+def _runs(tags: frozenset[int], is_little_endian: bool) -> Runs:
+    """Give the runs of data sets of which some tags are wanted."""
+    return Runs((_LITTLE if is_little_endian else _BIG).explicit, _raw_tags(tags, is_little_endian))
+
+
 def _is_vr_text(first: int, second: int) -> bool:
     return 0x41 <= first <= 0x5A and 0x41 <= second <= 0x5A
 
@@ -136,8 +144,8 @@ class _Walker:
     """The walk itself, over bytes that are not deflated."""
 
     __slots__ = (
-        "_carry", "_encoding", "_frames", "_is_begun", "_is_implicit", "_is_little", "_items", "_limits", "_offset",
-        "_skip", "_wanted", "holes", "values",
+        "_carry", "_encoding", "_frames", "_is_begun", "_is_implicit", "_items", "_limits", "_offset", "_runs",
+        "_runs_of_items", "_skip", "_wanted", "holes", "values",
     )  # fmt: skip
 
     def __init__(
@@ -149,10 +157,11 @@ class _Walker:
         limits: ScanLimits,
     ) -> None:
         self._encoding = _LITTLE if is_little_endian else _BIG
-        self._is_little = is_little_endian
         self._is_implicit = is_implicit
         self._is_begun = False
         self._wanted = _raw_tags(wanted, is_little_endian)
+        self._runs = _runs(wanted, is_little_endian)
+        self._runs_of_items = _runs(frozenset(), is_little_endian)
         self._limits = limits
         self._offset = 0  # of the first byte that is to come
         self._skip = 0
@@ -244,10 +253,30 @@ class _Walker:
                 vr = 0
             else:
                 # run over what is short: the most of a data set
-                top = wanted if len(frames) == 1 else _NOTHING
+                is_top = len(frames) == 1
+                top = wanted if is_top else _NOTHING
+                runs = self._runs if is_top else self._runs_of_items
+                find_run = runs.get
                 limit = min(last, end - base - 8)
+                reach = min(stop, end - base)
+                is_learning = base + position < LEARNED_FROM_BYTES
+                alone: list[bytes] = []  # headers that were read one by one
                 while position <= limit:
-                    tag, vr, length = unpack_explicit(buffer, position)
+                    header = unpack_explicit(buffer, position)
+                    run = find_run(header)
+                    if run is not None and position + run.byte_count <= reach:
+                        heads = run.heads(buffer, position)
+                        if heads != run.expected:
+                            runs.differs(run, heads)
+                            continue
+                        if is_top and run.tags:
+                            self._keep(run.tags, run.wanted_values(buffer, position))
+                        position += run.byte_count
+                        if len(alone) >= SHORTEST_RUN:
+                            runs.learn(alone)
+                        alone = []
+                        continue
+                    tag, vr, length = header
                     if vr not in short_vrs:
                         break
                     if tag in top:
@@ -255,11 +284,20 @@ class _Walker:
                         if value_end > stop:
                             return position
                         values.setdefault(top[tag], bytes(buffer[position + 8 : value_end]))
+                    if is_learning:
+                        alone.append(bytes(buffer[position : position + 8]))
+                        if len(alone) == LONGEST_RUN:
+                            runs.learn(alone)
+                            alone = []
                     position += 8 + length
                 else:
+                    if len(alone) >= SHORTEST_RUN:
+                        runs.learn(alone)
                     if position <= last and base + position < end:
                         raise DataSetError(f"stray bytes at the end of the item that ends at offset {end}")
                     continue
+                if len(alone) >= SHORTEST_RUN:
+                    runs.learn(alone)
                 tag, vr, length = unpack_explicit(buffer, position)
                 if vr in short_vrs:
                     value_at = position + 8
@@ -287,6 +325,15 @@ class _Walker:
             if base + value_end > end:
                 raise DataSetError(f"the element at offset {base + position} reaches beyond its item's end at {end}")
             position = value_end
+
+    def _keep(self, tags: tuple[int, ...], found: tuple[bytes, ...]) -> None:
+        """Keep values of wanted attributes; of one that stands there twice, the first."""
+        values = self.values
+        if values.keys().isdisjoint(tags):
+            values.update(zip(tags, found, strict=True))
+            return
+        for tag, value in zip(tags, found, strict=True):
+            values.setdefault(tag, value)
 
     def _note_hole(self, at: int, length: int) -> None:
         if len(self.holes) <= HOLES:

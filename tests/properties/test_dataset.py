@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pacs.archive.attributes import INDEX_TAGS
 from pacs.dataset.elements import read_elements
 from pacs.dataset.errors import DataSetError
-from pacs.dataset.scanner import DataSetScanner, ScanLimits, ScannedDataSet
+from pacs.dataset.scanner import DataSetScanner, ScanLimits, ScannedDataSet, _runs
 from tests.dicom import ct_data_set, element
 
 IMPLICIT, EXPLICIT, DEFLATED, BIG = (
@@ -72,6 +72,44 @@ def test_any_split_gives_the_same(data: bytes, chosen: list[int]) -> None:
     assert isinstance(whole, ScannedDataSet)
     assert scan(data, EXPLICIT, split(data, chosen)) == whole
     assert scan(data, EXPLICIT, list(range(len(data) + 1))) == whole
+
+
+short_elements = st.lists(
+    st.tuples(
+        st.sampled_from([0x00080060, 0x00100010, 0x00100020, 0x00200013, 0x00280010, 0x00281050, 0x00290010]),
+        st.sampled_from(["LO", "DS", "IS", "PN"]),
+        st.integers(0, 4),
+    ),
+    min_size=1,
+    max_size=200,
+)
+
+
+@given(elements=short_elements, changes=st.lists(st.tuples(st.integers(0, 199), st.integers(0, 4)), max_size=8))
+def test_what_comes_again_is_read_as_what_is_new(
+    elements: list[tuple[int, str, int]], changes: list[tuple[int, int]]
+) -> None:
+    """The objects of a series: much the same, here and there a value of another length."""
+    for number, (place, halves) in enumerate([(0, elements[0][2]), *changes]):
+        tag, vr, _ = elements[place % len(elements)]
+        elements[place % len(elements)] = tag, vr, halves
+        values = [b"%02d" % (number + index) * half for index, (_, _, half) in enumerate(elements)]
+        data = b"".join(element(tag, vr, value) for (tag, vr, _), value in zip(elements, values, strict=True))
+        expected: dict[int, bytes] = {}
+        for (tag, _, _), value in zip(elements, values, strict=True):
+            if tag in INDEX_TAGS:
+                expected.setdefault(tag, value)
+        for nested in (data, sequence([data, data], False, True) + data):
+            scanned = scan(nested, EXPLICIT, [0, len(nested)])
+            assert isinstance(scanned, ScannedDataSet)
+            assert scanned.values == expected
+            assert scan(nested[:-1], EXPLICIT, [0, len(nested) - 1]) == scan_anew(nested[:-1])
+
+
+def scan_anew(data: bytes) -> ScannedDataSet | str:
+    """Scan without what was learned from others."""
+    _runs.cache_clear()
+    return scan(data, EXPLICIT, [0, len(data)])
 
 
 @settings(max_examples=300, deadline=2000)
