@@ -114,6 +114,7 @@ def main() -> None:
     try:
         for run in range(RUNS + 1):
             for peer, context in peers:
+                os.sync()  # what another has left unwritten would be written by our barriers
                 before_s = processor_s(peer)
                 rate = store_per_second(peer, run, context)
                 if run:  # the first warms up

@@ -76,6 +76,7 @@ class Batch:
 
     Args:
         retire_journal: called before an object goes that the journal may hold.
+        named: called when the one object of a batch has its file and its final name, before its rows are written.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -87,11 +88,14 @@ class Batch:
         writer: IndexWriter,
         *,
         retire_journal: Callable[[], None],
+        named: Callable[[str], None] | None = None,
     ) -> None:
         self._retire_journal = retire_journal
+        self._named = named
         self._settings = settings
         self._store = store
         self._writer = writer
+        self._is_alone = False
         self.stored: list[CommittedObject] = []
         self._first_change_id = writer.next_change_id
         self.postponed: list[Candidate] = []
@@ -102,13 +106,6 @@ class Batch:
         """All that was stored is new and in memory: the journal can hold it."""
         stored = self.stored
         return bool(stored) and all(item.candidate.pieces and item.outcome is Outcome.STORED for item in stored)
-
-    @property
-    def lone_path(self) -> str | None:
-        """The path of the one object that was stored, if it is one."""
-        if len(self.stored) != 1 or self.stored[0].candidate.is_rebuilt:
-            return None
-        return self.stored[0].path
 
     def journal_entries(self) -> list[tuple[str, int, int, Pieces]]:
         """Give what the journal needs to restore them."""
@@ -126,6 +123,7 @@ class Batch:
         """
         existing = self._writer.existing([c.header.sop_instance_uid for c in candidates])
         in_batch: set[str] = set()
+        self._is_alone = len(candidates) == 1
         for candidate in candidates:
             uid = candidate.header.sop_instance_uid
             if uid in in_batch:
@@ -168,6 +166,8 @@ class Batch:
         if replaced is not None:
             self._retire_journal()
         path = self._give_final_name(candidate, values, version)
+        if self._is_alone and self._named is not None and not (candidate.pieces or candidate.is_rebuilt):
+            self._named(path)
         if replaced is not None:
             self._writer.remove(replaced)
         copy_number = version if outcome is Outcome.RENAMED else 0

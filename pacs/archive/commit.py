@@ -2,13 +2,14 @@
 Group commit: one thread takes whatever waits as the next batch, writes its rows in one transaction, makes the batch
 durable by one sync, and then answers all at once.
 
-A short object that arrives alone on a disk that answers at once is committed where it is, in the reactor's thread:
-two switches of threads would take as long as the sync itself.
+An object that arrives alone on a disk that answers at once is committed where it is, in the reactor's thread: two
+switches of threads would take as long as the sync of a short one itself, and a fifth of that of a long one.
 
 No timer: while one batch syncs, the next gathers. A batch of new short objects goes into the journal, which is synced
-before the transaction is committed; any other needs a barrier for files, names and the index's log, or, when it is one
-object, the syncs of just these. Nothing is acknowledged, and no reader sees a row, before that has returned. When it
-fails, the batch is taken back and the archive refuses objects until a barrier succeeds.
+before the transaction is committed; any other needs a barrier for files and names, or, when it is one object, the syncs
+of just these, which the disk works on while the rows are written, and then a sync of the index's log. Nothing is
+acknowledged, and no reader sees a row, before all of that has returned. When it fails, the batch is taken back and the
+archive refuses objects until a barrier succeeds.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import Stored
 from pacs.archive.objects.files import FileStore
 from pacs.archive.objects.journal import Journal
+from pacs.archive.objects.syncing import SyncThread
 from pacs.archive.settings import ArchiveSettings
 
 LARGEST_BATCH: Final = 512
@@ -41,7 +43,7 @@ WAITING_OBJECTS: Final = 4096
 CHECKPOINT_LOG_BYTES: Final = 64 << 20
 LOG_GROWTH_BYTES: Final = 16 << 20  # until it is tried again, when a reader kept the log from being emptied
 BATCHES_BETWEEN_LOOKS: Final = 64
-FAST_S: Final = 0.002  # a disk whose commits take longer is left to the thread
+FAST_S: Final = 0.004  # a disk whose commits take longer is left to the thread
 FAST_BATCHES: Final = 3  # in a row, before it counts as fast
 
 
@@ -104,6 +106,7 @@ class CommitThread:
         self._thread = threading.Thread(target=self._run_in_thread, name="pacs-commit", daemon=True)
         self._is_closed = False
         self._is_suspect = False
+        self._syncing = SyncThread()
         self._log_path = f"{settings.index_path}-wal"
         self._turn = threading.Lock()  # who has it writes the index
         self._checkpoint_at_bytes = CHECKPOINT_LOG_BYTES
@@ -116,6 +119,7 @@ class CommitThread:
     def start(self) -> None:
         """Begin to commit; called by the reactor's thread."""
         self._inbox.start()
+        self._syncing.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -123,6 +127,7 @@ class CommitThread:
         self._is_closed = True
         self._queue.put(None)
         self._thread.join()
+        self._syncing.stop()
 
     def answer_last(self) -> None:
         """Give the last answers; called by the reactor's thread."""
@@ -153,7 +158,7 @@ class CommitThread:
         return (
             self.waiting == 1
             and self.arriving <= 1
-            and bool(candidate.incoming_path and candidate.pieces)
+            and bool(candidate.incoming_path)
             and self._fast_batches >= FAST_BATCHES
             and not self._is_suspect
             and self._journal.is_trusted
@@ -250,10 +255,14 @@ class CommitThread:
     def _commit_batch(self, candidates: list[Candidate], jobs: list[Work], reply: _Reply) -> list[Candidate]:
         started_s = time.monotonic()
         is_synced = any(work.is_durable for work in jobs)
-        batch = Batch(self._settings, self._store, self._writer, retire_journal=self.retire_journal)
+        batch = Batch(
+            self._settings, self._store, self._writer, retire_journal=self.retire_journal, named=self._begin_sync_of
+        )
         try:
             self._writer.begin(is_synced=is_synced)
             batch.place_all(candidates)
+            if len(batch.stored) > 1 and not batch.is_short:
+                self._syncing.begin(self._store.barrier)
             for work in jobs:
                 work.job(self._writer)
             try:
@@ -274,6 +283,7 @@ class CommitThread:
                 batch.fail_stored(StorageFailed("storage failed: the object could not be made durable"))
         except Exception:
             self._writer.rollback()
+            self._end_sync()
             batch.remove_files()
             raise
         batch.drop_replaced()
@@ -297,19 +307,40 @@ class CommitThread:
             self._journal.take_back()
             raise
 
+    def _begin_sync_of(self, path: str) -> None:
+        """The lone object of a batch has its name: the disk can work on it while its rows are written."""
+        self._syncing.begin(partial(self._store.sync_file, path))
+
+    def _end_sync(self) -> None:
+        """The batch has failed for another reason; what a sync tells now, it tells once."""
+        try:
+            self._syncing.wait()
+        except OSError as error:
+            self._is_suspect = True
+            self._journal.distrust()
+            self.log.error("a sync failed: {error}", error=str(error))
+
     def _commit_by_barrier(self, batch: Batch) -> None:
         """Commit, then sync; no reader begins in between."""
+        is_lone = self._syncing.is_running and len(batch.stored) == 1  # then nothing but its file is synced
         with self._gate:
             try:
                 self._writer.commit()
-                if batch.lone_path is not None:
-                    self._sync(partial(self._store.sync_object, batch.lone_path, self._log_path))
+                if self._syncing.is_running:
+                    self._sync(self._sync_log_and_wait)
                 elif batch.stored:
                     self.sync_files()
+                if batch.stored and not is_lone:
                     self._journal.covered()
             except OSError:
+                self._end_sync()
                 batch.take_back()
                 raise
+
+    def _sync_log_and_wait(self) -> None:
+        """Make the log durable too, and wait for the files."""
+        self._store.sync_log(self._log_path)
+        self._syncing.wait()
 
     # -- for jobs, in the thread
 

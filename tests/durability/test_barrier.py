@@ -96,9 +96,10 @@ def test_a_long_object_is_acknowledged_after_file_directory_and_log_are_synced(
         logged = first(lines, lambda line, uid=uid: "pwrite64" in line and encoded(uid) in line)
         answered = first(lines, lambda line, uid=uid: "sendto" in line and encoded(uid) in line)
         path = next(path for path in server.objects() if path.name == f"{uid}.dcm")
-        for call, what in (("fdatasync", path), ("fsync", path.parent), ("fdatasync", "index.db-wal")):
-            assert synced_between(lines, f"{call}(", max(named, logged), answered, of=str(what)), (
-                f"{uid}: no {call} of {what} in lines {named}, {logged} to {answered}"
+        syncs = (("fdatasync", path, named), ("fsync", path.parent, named), ("fdatasync", "index.db-wal", logged))
+        for call, what, since in syncs:
+            assert synced_between(lines, f"{call}(", since, answered, of=str(what)), (
+                f"{uid}: no {call} of {what} in lines {since} to {answered}"
             )
 
 

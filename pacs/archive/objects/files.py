@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -126,6 +127,7 @@ class FileStore:
         self._index_directory = index_directory
         self._known_directories: set[str] = set()
         self._unsynced: dict[str, int] = {}  # directories that got another since the last barrier: how many so far
+        self._unsynced_lock = threading.Lock()
         self._synced_log: tuple[int, int] | None = None
         self._descriptors: list[int] = []
         self._numbers = count()
@@ -265,7 +267,8 @@ class FileStore:
         above = directory
         while above and not os.path.isdir(self._prefix + above):
             above = os.path.dirname(above)
-            self._unsynced[above] = self._unsynced.get(above, 0) + 1
+            with self._unsynced_lock:
+                self._unsynced[above] = self._unsynced.get(above, 0) + 1
         os.makedirs(self._prefix + directory, mode=_DIRECTORY_MODE, exist_ok=True)
         self._known_directories.add(directory)
 
@@ -309,7 +312,8 @@ class FileStore:
         Raises:
             OSError: it may not be durable.
         """
-        unsynced = dict(self._unsynced)
+        with self._unsynced_lock:
+            unsynced = dict(self._unsynced)
         for descriptor in self._descriptors:
             if _SYNCFS is None:
                 os.sync()
@@ -318,25 +322,34 @@ class FileStore:
                 raise OSError(number, f"syncfs: {os.strerror(number)}")
         self._forget_unsynced(unsynced)
 
-    def sync_object(self, path: str, log_path: str) -> None:
+    def sync_file(self, path: str) -> None:
         """
-        Make one object durable: its file, its directory and those that are new above it, and the index's log.
+        Make one object and its name durable: its file, its directory and those that are new above it.
 
         These take less than a sync of the file system, which looks for everything else too.
 
         Raises:
             OSError: it may not be durable.
         """
-        unsynced = dict(self._unsynced)
+        with self._unsynced_lock:
+            unsynced = dict(self._unsynced)
+        _sync_at(self._prefix + path, os.fdatasync)
+        directory_of_it = os.path.dirname(path)
+        _sync_at(self._prefix + directory_of_it, os.fsync)
+        for directory in unsynced.keys() - {directory_of_it}:
+            with suppress(FileNotFoundError):  # somebody has removed it since, it was empty
+                _sync_at(self._prefix + directory, os.fsync)
+        self._forget_unsynced(unsynced)
+
+    def sync_log(self, log_path: str) -> None:
+        """
+        Make the index's log durable.
+
+        Raises:
+            OSError: it may not be durable.
+        """
         log = os.open(log_path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            start_writeback(log)  # it is written while the file is
-            _sync_at(self._prefix + path, os.fdatasync)
-            directory_of_it = os.path.dirname(path)
-            _sync_at(self._prefix + directory_of_it, os.fsync)
-            for directory in unsynced.keys() - {directory_of_it}:
-                with suppress(FileNotFoundError):  # somebody has removed it since, it was empty
-                    _sync_at(self._prefix + directory, os.fsync)
             os.fdatasync(log)
             status = os.fstat(log)
         finally:
@@ -344,12 +357,12 @@ class FileStore:
         if self._synced_log != (status.st_dev, status.st_ino):
             _sync_at(os.path.dirname(log_path), os.fsync)  # a new log has a name to be kept
             self._synced_log = (status.st_dev, status.st_ino)
-        self._forget_unsynced(unsynced)
 
     def _forget_unsynced(self, synced: Mapping[str, int]) -> None:
-        for directory, count_then in synced.items():
-            if self._unsynced.get(directory) == count_then:
-                del self._unsynced[directory]
+        with self._unsynced_lock:
+            for directory, count_then in synced.items():
+                if self._unsynced.get(directory) == count_then:
+                    del self._unsynced[directory]
 
 
 def _sync_at(path: str, sync: Callable[[int], None]) -> None:

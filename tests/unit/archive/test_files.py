@@ -47,12 +47,14 @@ def test_new_directories_are_synced_with_the_first_object_and_not_again(
 ) -> None:
     log = str(tmp_path / "log")
     place(store, "objects/study/series/1.dcm")
-    store.sync_object("objects/study/series/1.dcm", log)
+    store.sync_file("objects/study/series/1.dcm")
+    store.sync_log(log)
     new = {"objects", "objects/study", "objects/study/series", "objects/study/series/1.dcm", "log", "."}
     assert {Path(path) for path in synced} == {tmp_path / name for name in new}
     synced.clear()
     place(store, "objects/study/series/2.dcm")
-    store.sync_object("objects/study/series/2.dcm", log)
+    store.sync_file("objects/study/series/2.dcm")
+    store.sync_log(log)
     assert [Path(path) for path in synced] == [
         tmp_path / name for name in ("objects/study/series/2.dcm", "objects/study/series", "log")
     ]
@@ -62,7 +64,8 @@ def test_a_barrier_has_synced_new_directories_too(store: FileStore, synced: list
     place(store, "objects/study/series/1.dcm")
     store.barrier()
     place(store, "objects/study/series/2.dcm")
-    store.sync_object("objects/study/series/2.dcm", str(tmp_path / "log"))
+    store.sync_file("objects/study/series/2.dcm")
+    store.sync_log(str(tmp_path / "log"))
     assert str(tmp_path / "objects") not in synced
 
 
@@ -75,4 +78,5 @@ def test_a_new_directory_that_was_removed_is_nobodys_failure(store: FileStore, t
     (tmp_path / "objects/third/series").rmdir()
     (tmp_path / "objects/third").rmdir()  # by somebody else
     place(store, "objects/study/series/1.dcm")
-    store.sync_object("objects/study/series/1.dcm", str(tmp_path / "log"))
+    store.sync_file("objects/study/series/1.dcm")
+    store.sync_log(str(tmp_path / "log"))
