@@ -3,7 +3,7 @@ A data set in another encoding of its elements (PS3.5 annex A): implicit and exp
 
 Everything keeps its meaning: private elements, UN, nested sequences. Sequences and items are written with undefined
 length, so that nothing has to be held; retired group lengths, which would be wrong, are left out (PS3.5 7.2). Bulk
-passes in pieces. Compressed pixel data are replaced by what a decoder gives for them.
+passes in pieces. Compressed pixel data are replaced by what a decoder gives for them, or pass as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from pacs.dataset.errors import DataSetError
 from pacs.dataset.facts import (
@@ -43,6 +43,12 @@ _UNITS: Final[Mapping[str, str]] = {
     "FD": "Q", "OD": "Q", "SV": "Q", "UV": "Q", "OV": "Q",
 }  # fmt: skip
 """The array type whose bytes are swapped between byte orders, by VR (PS3.5 7.3)."""
+
+
+NewElement: TypeAlias = tuple[int, str, "NewValue"]
+"""An element of our own: tag, VR and value."""
+NewValue: TypeAlias = bytes | Sequence[Sequence[NewElement]]
+"""A value in little endian, of even length; or the items of a sequence."""
 
 
 class Output(Protocol):
@@ -77,7 +83,9 @@ class PixelDecoder(Protocol):
         """Give the pixels; the first frame may be decoded already."""
 
 
-class _Encoding:
+class Encoding:
+    """How a transfer syntax writes what stands around values."""
+
     def __init__(self, syntax: TransferSyntax) -> None:
         order = "<" if syntax.is_little_endian else ">"
         self.is_implicit = syntax.is_implicit_vr
@@ -90,6 +98,7 @@ class _Encoding:
         self.sequence_end = self._implicit.pack(0xFFFE, 0xE0DD, 0)
 
     def header(self, tag: int, vr: str, length: int) -> bytes:
+        """Give what stands before a value."""
         group, element = tag >> 16, tag & 0xFFFF
         if self.is_implicit:
             return self._implicit.pack(group, element, length)
@@ -97,8 +106,13 @@ class _Encoding:
             return self._long.pack(group, element, vr.encode(), length)
         return self._short.pack(group, element, vr.encode(), length)
 
+    def item_of(self, length: int) -> bytes:
+        """Give what stands before an item of defined length, a fragment for example."""
+        return self._implicit.pack(0xFFFE, 0xE000, length)
 
-def _swapped(data: bytes, unit: str) -> bytes:
+
+def swapped(data: bytes, unit: str) -> bytes:
+    """Give the values of an array type in the other byte order; what is no whole value at the end stays."""
     values = array(unit)
     rest = len(data) % values.itemsize
     values.frombytes(data[: len(data) - rest] if rest else data)
@@ -130,7 +144,7 @@ def reencode(
         DataSetError: it has no structure, or can't be said in the target.
     """
     levels = gather(Walk(window, source, dictionary, limits), window)
-    encoder = _Reencoder(window, source, target, output=output, decode=decode, levels=levels)
+    encoder = Reencoder(window, source, target, output=output, decode=decode, levels=levels)
     for token in Walk(window, source, dictionary, limits):
         encoder.take(token)
     encoder.finish()
@@ -145,7 +159,15 @@ class _Level:
     changes: list[tuple[int, str, bytes]]
 
 
-class _Reencoder:
+class Reencoder:
+    """
+    Writes tokens of a data set in an encoding, and what is put between them.
+
+    Args:
+        decode: None: fragments stay as they are; source and target are the same then.
+        levels: what `gather` has found.
+    """
+
     def __init__(
         self,
         window: Window,
@@ -153,12 +175,12 @@ class _Reencoder:
         target: TransferSyntax,
         *,
         output: Output,
-        decode: PixelDecoder,
+        decode: PixelDecoder | None,
         levels: Mapping[int, Facts],
     ) -> None:
         self._window = window
         self._has_big_endian_pixels = source.uid == GE_PRIVATE_BIG_ENDIAN_PIXELS
-        self._encoding = _Encoding(target)
+        self.encoding = Encoding(target)
         self._output = output
         self._decode = decode
         self._facts = levels
@@ -167,14 +189,15 @@ class _Reencoder:
     def _level(self, at: int) -> _Level:
         facts = self._facts.get(at, Facts())
         place = facts.places.get(PIXEL_DATA)
-        if place is None or place.kind is not Kind.FRAGMENTS:
+        if self._decode is None or place is None or place.kind is not Kind.FRAGMENTS:
             return _Level(facts, None, [])
         pixels = self._decode(facts)
         changes = sorted(((tag, *change) for tag, change in pixels.changes.items()), reverse=True)
         return _Level(facts, pixels, changes)
 
     def take(self, token: Token) -> None:
-        kind, encoding, write = token.kind, self._encoding, self._output.write
+        """Write what a token stands for."""
+        kind, encoding, write = token.kind, self.encoding, self._output.write
         if kind is Kind.ITEM:
             write(encoding.item)
             self._levels.append(self._level(token.value_at))
@@ -198,14 +221,34 @@ class _Reencoder:
         """Write what comes behind the last element."""
         self._write_changes(self._levels[0], None)
 
+    def put(self, tag: int, vr: str, value: NewValue) -> None:
+        """Write an element of our own: a value in little endian, or the items of a sequence."""
+        write, encoding = self._output.write, self.encoding
+        if not isinstance(value, bytes):
+            write(encoding.header(tag, vr, UNDEFINED_LENGTH))
+            for item in value:
+                self.put_item(item)
+            write(encoding.sequence_end)
+            return
+        is_little = encoding.is_little
+        if vr not in _LONG and len(value) > LONGEST_SHORT_VALUE and not encoding.is_implicit:
+            vr, is_little = "UN", True
+        unit = None if is_little else _UNITS.get(vr)
+        write(encoding.header(tag, vr, len(value)) + (value if unit is None else swapped(value, unit)))
+
+    def put_item(self, elements: Iterable[NewElement]) -> None:
+        """Write an item of our own."""
+        self._output.write(self.encoding.item)
+        for element in elements:
+            self.put(*element)
+        self._output.write(self.encoding.item_end)
+
     def _write_changes(self, level: _Level, tag: int | None) -> bool:
         """Write the changed attributes up to a tag; tell whether it is one of them."""
         changes = level.changes
         while changes and (tag is None or changes[-1][0] <= tag):
             changed, vr, value = changes.pop()
-            if not self._encoding.is_little and vr in _UNITS:
-                value = _swapped(value, _UNITS[vr])
-            self._output.write(self._encoding.header(changed, vr, len(value)) + value)
+            self.put(changed, vr, value)
             if changed == tag:
                 return True
         return False
@@ -220,22 +263,22 @@ class _Reencoder:
             return
         vr = self._vr(token, level) if " or " in token.vr else token.vr
         written_vr = vr
-        is_little = self._encoding.is_little
-        if vr not in _LONG and token.length > LONGEST_SHORT_VALUE and not self._encoding.is_implicit:
+        is_little = self.encoding.is_little
+        if vr not in _LONG and token.length > LONGEST_SHORT_VALUE and not self.encoding.is_implicit:
             written_vr, is_little = "UN", True  # PS3.5 6.2.2: too long for the VR's header, little endian always
         is_token_little = token.is_little_endian
         if tag == PIXEL_DATA and self._has_big_endian_pixels and level.facts.numbers.get(BITS_ALLOCATED, 16) > 8:
             is_token_little = False
         unit = _unit(tag, vr, level.facts) if is_token_little != is_little else None
         padding = (b" " if vr in _TEXT_VRS else b"\0") if token.length % 2 else b""
-        header = self._encoding.header(tag, written_vr, token.length + len(padding))
+        header = self.encoding.header(tag, written_vr, token.length + len(padding))
         if token.length <= PIECE_BYTES:
             value = self._window.read(token.value_at, token.length)
-            self._output.write(header + (value if unit is None else _swapped(value, unit)) + padding)
+            self._output.write(header + (value if unit is None else swapped(value, unit)) + padding)
             return
         self._output.write(header)
         for piece in self._window.pieces(token.value_at, token.length):
-            self._output.write(piece if unit is None else _swapped(piece, unit))
+            self._output.write(piece if unit is None else swapped(piece, unit))
         self._output.write(padding)
 
     def _vr(self, token: Token, level: _Level) -> str:
@@ -263,17 +306,22 @@ class _Reencoder:
 
     def _pixels(self, token: Token, level: _Level) -> None:
         pixels = level.pixels
+        if self._decode is None:
+            self._output.write(self.encoding.header(token.tag, token.vr, UNDEFINED_LENGTH))
+            for piece in self._window.pieces(token.value_at, token.length):
+                self._output.write(piece)
+            return
         if pixels is None:
             tag = f"({token.tag >> 16:04X},{token.tag & 0xFFFF:04X})"
             raise DataSetError(f"{tag} is encapsulated and no pixel data: it can't be decoded")
         padded = pixels.length + pixels.length % 2
         if padded >= UNDEFINED_LENGTH:
             raise DataSetError("the decoded pixel data are longer than 4 GiB")
-        self._output.write(self._encoding.header(token.tag, pixels.vr, padded))
+        self._output.write(self.encoding.header(token.tag, pixels.vr, padded))
         written = 0
-        unit = None if self._encoding.is_little else _unit(PIXEL_DATA, pixels.vr, level.facts)
+        unit = None if self.encoding.is_little else _unit(PIXEL_DATA, pixels.vr, level.facts)
         for frame in pixels.frames:
-            self._output.write(frame if unit is None else _swapped(frame, unit))
+            self._output.write(frame if unit is None else swapped(frame, unit))
             written += len(frame)
         if written != pixels.length:
             raise DataSetError(f"the frames have {written} bytes, {pixels.length} were expected")

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, Final
 
-from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
@@ -24,7 +23,6 @@ from pacs.dataset.facts import (
     COLUMNS,
     EXTENDED_OFFSET_TABLE,
     EXTENDED_OFFSET_TABLE_LENGTHS,
-    NUMBER_OF_FRAMES,
     PHOTOMETRIC_INTERPRETATION,
     PIXEL_REPRESENTATION,
     PLANAR_CONFIGURATION,
@@ -32,6 +30,7 @@ from pacs.dataset.facts import (
     SAMPLES_PER_PIXEL,
     Facts,
 )
+from pacs.dataset.frames import EncapsulatedFrames, number_of_frames
 from pacs.dataset.reencode import DecodedPixels
 from pacs.dataset.walk import PIXEL_DATA, Token
 from pacs.dataset.window import Window
@@ -152,17 +151,16 @@ class FrameDecoder:
 
     def _uncompressed(self, facts: Facts, options: dict[str, Any], frame_bytes: int) -> DecodedPixels:
         count: int = options["number_of_frames"]
-        frames = generate_frames(
-            self._file(facts.places[PIXEL_DATA]),
-            number_of_frames=count,
-            extended_offsets=self._extended_offsets(facts),
-        )
+        places = EncapsulatedFrames(self._window, facts.places[PIXEL_DATA], facts, count)
         return DecodedPixels(
             vr="OW" if options["bits_allocated"] > 8 else "OB",
             length=frame_bytes * count,
-            frames=(next_frame[:frame_bytes] for next_frame in _counted(count, frames)),
+            frames=(self._frame(places, number)[:frame_bytes] for number in range(1, count + 1)),
             changes={},
         )
+
+    def _frame(self, places: EncapsulatedFrames, number: int) -> bytes:
+        return b"".join(self._window.read(at, length) for at, length in places.fragments(number))
 
     def _file(self, token: Token) -> io.BufferedReader:
         return io.BufferedReader(_WindowFile(self._window, token.value_at, token.length))
@@ -181,10 +179,6 @@ def _options(facts: Facts) -> dict[str, Any]:
     if not all(numbers.get(tag) for tag in (ROWS, COLUMNS, BITS_ALLOCATED)):
         raise TranscodingError("the pixel data can't be decoded without Rows, Columns and Bits Allocated")
     samples = numbers.get(SAMPLES_PER_PIXEL, 1)
-    try:
-        frames = int(facts.texts.get(NUMBER_OF_FRAMES) or 1)
-    except ValueError:
-        raise TranscodingError("Number of Frames (0028,0008) is no number") from None
     options: dict[str, Any] = {
         "pixel_keyword": "PixelData",
         "rows": numbers[ROWS],
@@ -194,7 +188,7 @@ def _options(facts: Facts) -> dict[str, Any]:
         "bits_stored": numbers.get(BITS_STORED, numbers[BITS_ALLOCATED]),
         "pixel_representation": numbers.get(PIXEL_REPRESENTATION, 0),
         "photometric_interpretation": facts.texts.get(PHOTOMETRIC_INTERPRETATION, "MONOCHROME2"),
-        "number_of_frames": max(1, frames),
+        "number_of_frames": number_of_frames(facts),
         "allow_excess_frames": False,
     }
     if samples > 1:
