@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
-MESSAGE_BYTES: Final = 1 << 16
+MESSAGE_BYTES: Final = 1 << 17
 _PR_SET_PDEATHSIG: Final = 1
 
 

@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from pacs.workers.errors import WorkerFailed
 
-MESSAGE_BYTES: Final = 1 << 16
+MESSAGE_BYTES: Final = 1 << 17
 NO_DESCRIPTOR: Final = -1
 _CHANNEL: Final = 3  # the socket's descriptor in the worker
 _ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
