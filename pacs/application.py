@@ -41,7 +41,7 @@ from pacs.assembly.pseudonyms import vault_commands
 from pacs.assembly.subscribers import subscribe_plugins
 from pacs.assembly.tasks import TaskQueueService, make_task_queue
 from pacs.assembly.tls import Contexts, TLSService, endpoint_for, listeners
-from pacs.assembly.transcoding import TranscodingService, transcoding_settings
+from pacs.assembly.transcoding import WorkersService, make_frame_extractor, transcoding_settings
 from pacs.assembly.workflow import make_workflow
 from pacs.config import Configuration
 from pacs.control.lock import RootPathLock, RootPathLocked
@@ -403,6 +403,7 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
     logins = LoginReporter(bus=bus, clock=reactor)
     admission = make_admission(configuration, verifier=verifier, tokens=tokens, logins=logins, clock=reactor)
     transcoder = Transcoder(settings=transcoding_settings(configuration), reactor=reactor)
+    extractor = make_frame_extractor(configuration, reactor)
     registry = AssociationRegistry(clock=reactor)
     workflow = make_workflow(
         configuration,
@@ -432,6 +433,7 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
             nodes=nodes,
             authorization=authorization,
             transcoder=transcoder,
+            extractor=extractor,
             bus=bus,
             metrics=metrics,
             clock=reactor,
@@ -508,7 +510,8 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
     for child in (
         auditing,
         ArchiveService(archive),
-        TranscodingService(transcoder),
+        WorkersService(transcoder.stop),
+        WorkersService(extractor.stop),
         DeidentificationService(deidentifier, health=health),
         ControlServer(root_path=root_path, commands=commands, reactor=reactor),
         HealthService(

@@ -8,7 +8,8 @@ answers; keys, character sets, TLS profiles and audit events are the tables that
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,8 @@ from pacs.config import Configuration
 from pacs.dataset.charset import CHARACTER_SETS
 from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES
 from pacs.deidentification.tables import Profile
+from pacs.extraction.request import FrameKey
+from pacs.extraction.tables import ALWAYS_LEFT_OUT, LEFT_OUT_WHEN_CUT, ONE_VALUE_A_FRAME
 from pacs.security.audit.codes import EVENTS
 from pacs.security.tls import PROFILES
 from pacs.ul import APPLICATION_CONTEXT_NAME, IMPLEMENTATION_CLASS_UID, AbstractSyntaxSupport
@@ -126,6 +129,7 @@ def statement(configuration: Configuration, classes: Sequence[SupportedSOPClass]
         "",
         *_heading("Transfer syntaxes", "-"),
         *(line for number, syntaxes in enumerate(sets, 1) for line in _syntaxes(number, syntaxes)),
+        *_frame_level(),
         *_heading("Query keys", "-"),
         "These are indexed, at every level in which they may stand; any other element is a key all the same, compared",
         "with what the objects have (``docs/queries.rst``).",
@@ -168,6 +172,43 @@ def _association(configuration: Configuration) -> list[tuple[str, str]]:
     ]
 
 
+def _frame_level() -> list[str]:
+    """Tell what PS3.17 MM wants to be told of objects made of frames."""
+    keys = ", ".join(f"{key.name_in_standard} {_tag(key.value)}" for key in FrameKey)
+    return [
+        *_heading("Frame level retrieval", "-"),
+        "Composite Instance Root Retrieve has the levels IMAGE and FRAME (PS3.4 annex Y). Frames are asked for by",
+        f"one of {keys};",
+        "numbers beyond the last frame are left out. The new object has the SOP class, the transfer syntax and the",
+        "attributes of its source, but:",
+        "",
+        *_list(
+            (
+                "a SOP Instance UID below 2.25, the same whenever the same frames are asked for",
+                "an item more in the Frame Extraction Sequence, and one in the Contributing Equipment Sequence",
+                f"no private attributes, and none of {_names(ALWAYS_LEFT_OUT)}",
+            )
+        ),
+        "When not all frames are taken:",
+        "",
+        *_list(
+            (
+                "Per-frame Functional Groups and overlays with several frames have those of what is left",
+                f"Frame Time Vector, what Frame Increment Pointer names, {_names(ONE_VALUE_A_FRAME)} are cut too",
+                "Frame Time becomes longer, or a Frame Time Vector",
+                "Content and Acquisition Date, Time and DateTime, Image Trigger Delay are the first frame's",
+                "Representative Frame Number, Frame Numbers of Interest and R Wave Pointer are the new numbers",
+                "the Image Position (Patient) of a dose is that of the first plane that is left",
+                f"left out are {_names(LEFT_OUT_WHEN_CUT)}",
+            )
+        ),
+    ]
+
+
+def _names(attributes: Mapping[int, str]) -> str:
+    return ", ".join(attributes.values())
+
+
 def _syntaxes(number: int, syntaxes: Sequence[str]) -> list[str]:
     rows = [(TRANSFER_SYNTAXES[uid].name, uid) for uid in syntaxes]
     return [f"Set {number}:", "", *_table(("transfer syntax", "UID"), rows)]
@@ -182,7 +223,7 @@ def _heading(text: str, mark: str) -> list[str]:
 
 
 def _list(items: Iterable[str]) -> list[str]:
-    return [*(f"* {item}" for item in items), ""]
+    return [*(line for item in items for line in textwrap.wrap(f"* {item}", 118, subsequent_indent="  ")), ""]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -8,19 +8,18 @@ associations of ours with a node of `server.remote_nodes`, and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 
 from pacs.archive.archive import Archive
 from pacs.archive.errors import ArchiveError
 from pacs.archive.retrieval import Selection
 from pacs.dataset.elements import read_elements
 from pacs.dataset.errors import DataSetError
-from pacs.dataset.transfer_syntaxes import is_for_messages
+from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES, is_for_messages
 from pacs.dimse import (
     IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
     CGetRQ,
@@ -30,24 +29,25 @@ from pacs.dimse import (
     Status,
 )
 from pacs.events import EventBus
+from pacs.extraction.extractor import FrameExtractor
+from pacs.extraction.request import FrameRequest
 from pacs.monitoring.metrics import Metrics
 from pacs.net.association import Answer, Association, AssociationClosed
 from pacs.net.dispatch import Handler
-from pacs.net.nodes import RemoteNode, RemoteNodes
+from pacs.net.nodes import RemoteNodes
 from pacs.net.source import DataSetSource
 from pacs.security.access import Operation
 from pacs.services.authorization import Authorization
+from pacs.services.retrieve_frames import extract_frames
 from pacs.services.retrieve_identifier import MODELS, parse_identifier
 from pacs.services.retrieve_progress import Progress
 from pacs.services.retrieve_report import Receiver, RetrieveReporter
+from pacs.services.retrieve_waiting import attend
 from pacs.tasks.contexts import SendingContexts
-from pacs.tasks.send import MoveOriginator, ObjectSender, Transcoder
+from pacs.tasks.send import MoveOriginator, ObjectSender, ObjectSource, Transcoder
 from pacs.tasks.transfer import ObjectTransfer
 from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 
-PENDING_INTERVAL_S: Final = 1.5
-"""A C-MOVE's requester hears from us at least this often, whatever the destination does."""
-TICK_S: Final = 0.25
 CANCEL_GRACE_S: Final = 2.0
 """A canceled C-MOVE's object on the way gets so long to arrive before its association is aborted."""
 
@@ -74,6 +74,7 @@ class RetrieveService:
         archive: Archive,
         nodes: RemoteNodes,
         transcoder: Transcoder,
+        extractor: FrameExtractor,
         authorization: Authorization,
         bus: EventBus,
         metrics: Metrics,
@@ -84,6 +85,7 @@ class RetrieveService:
         self._archive = archive
         self._nodes = nodes
         self._transcoder = transcoder
+        self._extractor = extractor
         self._authorization = authorization
         self._clock = clock
         self._identifier_bytes = identifier_bytes
@@ -107,27 +109,12 @@ class RetrieveService:
     ) -> Answer:
         """Store what matches over the same association (PS3.4 C.4.3)."""
         self._authorization.require(association, Operation.GET)
-        selection = await self._select(association, context, request, data_set)
-        sender = ObjectSender(
-            association=association,
-            contexts=SendingContexts(
-                [item for item in association.contexts.values() if item.requestor_is_scp],
-                targets=self._transcoder.targets,
-            ),
-            archive=self._archive,
-            transcoder=self._transcoder,
-            clock=self._clock,
-            response_timeout_s=self._response_timeout_s,
-            priority=request.priority,
-            tells_receiver=True,
-        )
+        selection, frames = await self._select(association, context, request, data_set)
         receiver = Receiver(association.calling_ae_title, association.peer_address)
         with self._reporter.watch(association, context, request, selection, receiver) as progress:
-            try:
-                await sender.send_all(self._archive.objects(selection), progress)
-            except AssociationClosed:
-                progress.lost("it does not answer (C-STORE)" if sender.has_timed_out else "the association has ended")
-                raise
+            async with self._sent_objects(selection, frames, progress) as objects:
+                if objects is not None:
+                    await self._store(association, request, objects, progress)
         return progress.final()
 
     async def c_move(
@@ -142,47 +129,73 @@ class RetrieveService:
                 Status.MOVE_DESTINATION_UNKNOWN,
                 f"destination AE '{request.move_destination.strip()}' is not in server.remote_nodes",
             )
-        selection = await self._select(association, context, request, data_set)
+        selection, frames = await self._select(association, context, request, data_set)
         receiver = Receiver(node.ae_title, node.host)
         with self._reporter.watch(association, context, request, selection, receiver) as progress:
-            await self._move(association, request, node, selection, progress)
+            async with self._sent_objects(selection, frames, progress) as objects:
+                if objects is not None:
+                    source, selected = objects
+                    sending = self._transfer.send(
+                        node,
+                        selected,
+                        progress,
+                        principal=association.principal,
+                        priority=request.priority,
+                        originator=MoveOriginator(association.calling_ae_title, request.message_id),
+                        source=source,
+                    )
+                    await attend(sending, progress, clock=self._clock, grace_s=CANCEL_GRACE_S)
         return progress.final()
 
-    async def _move(
-        self, association: Association, request: CMoveRQ, node: RemoteNode, selection: Selection, progress: Progress
+    async def _store(
+        self,
+        association: Association,
+        request: CGetRQ,
+        objects: tuple[ObjectSource, Selection],
+        progress: Progress,
     ) -> None:
-        """Send, and meanwhile keep the requester informed and listen for its C-CANCEL."""
-        sending = Deferred.fromCoroutine(
-            self._transfer.send(
-                node,
-                selection,
-                progress,
-                principal=association.principal,
-                priority=request.priority,
-                originator=MoveOriginator(association.calling_ae_title, request.message_id),
-            )
+        """Send over the requester's association."""
+        source, selection = objects
+        sender = ObjectSender(
+            association=association,
+            contexts=SendingContexts(
+                [item for item in association.contexts.values() if item.requestor_is_scp],
+                targets=self._transcoder.targets,
+            ),
+            source=source,
+            transcoder=self._transcoder,
+            clock=self._clock,
+            response_timeout_s=self._response_timeout_s,
+            priority=request.priority,
+            tells_receiver=True,
         )
-        canceled_s: list[float] = []
-
-        def tick() -> None:
-            now_s = self._clock.seconds()
-            if progress.is_canceled():
-                canceled_s.append(now_s)
-                if now_s - canceled_s[0] >= CANCEL_GRACE_S:
-                    sending.cancel()
-            elif now_s - progress.last_told_s >= PENDING_INTERVAL_S:
-                Deferred.fromCoroutine(progress.tell()).addErrback(lambda failure: failure.trap(AssociationClosed))
-
-        ticking = LoopingCall(tick)
-        ticking.clock = self._clock
-        ticking.start(TICK_S, now=False)
         try:
-            await sending
-        except CancelledError:
-            if not canceled_s:
-                raise  # the requester has gone
+            await sender.send_all(self._archive.objects(selection), progress)
+        except AssociationClosed:
+            progress.lost("it does not answer (C-STORE)" if sender.has_timed_out else "the association has ended")
+            raise
+
+    @asynccontextmanager
+    async def _sent_objects(
+        self, selection: Selection, frames: FrameRequest | None, progress: Progress
+    ) -> AsyncIterator[tuple[ObjectSource, Selection] | None]:
+        """Give what is to be sent: what was selected, or what is made of it; None when that was canceled."""
+        if frames is None:
+            yield self._archive, selection
+            return
+        extracting = extract_frames(self._archive, self._extractor, selection, frames)
+        try:
+            extracted = await attend(extracting, progress, clock=self._clock, grace_s=0)
+        except DIMSEError as error:
+            progress.lost(error.comment or "")
+            raise
+        if extracted is None:
+            yield None
+            return
+        try:
+            yield extracted, extracted.selection
         finally:
-            ticking.stop()
+            extracted.close()
 
     async def _select(
         self,
@@ -190,7 +203,7 @@ class RetrieveService:
         context: AcceptedContext,
         request: CGetRQ | CMoveRQ,
         data_set: DataSetSource | None,
-    ) -> Selection:
+    ) -> tuple[Selection, FrameRequest | None]:
         if request.affected_sop_class_uid != context.abstract_syntax:
             raise DIMSEError(Status.SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the presentation context")
         if data_set is None:
@@ -200,11 +213,14 @@ class RetrieveService:
             elements = read_elements(raw, context.transfer_syntax)
         except DataSetError as error:
             raise DIMSEError(Status.CANNOT_UNDERSTAND, f"identifier: {error}") from error
-        _, conditions = parse_identifier(
-            elements, MODELS[context.abstract_syntax], is_relational=_is_relational(association, context)
+        wanted = parse_identifier(
+            elements,
+            MODELS[context.abstract_syntax],
+            is_relational=_is_relational(association, context),
+            is_little_endian=TRANSFER_SYNTAXES[context.transfer_syntax].is_little_endian,
         )
         try:
-            return await self._archive.select(conditions)
+            return await self._archive.select(wanted.conditions), wanted.frames
         except ArchiveError as error:
             raise DIMSEError(Status.UNABLE_TO_CALCULATE_NUMBER_OF_MATCHES, error.comment) from error
 

@@ -8,15 +8,14 @@ next object is opened, and its first piece read, while the current one goes out;
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from pacs.archive.archive import Archive
 from pacs.archive.errors import ArchiveError
 from pacs.archive.retrieval import StoredObject
 from pacs.dataset.file import DataSetFile
@@ -30,6 +29,9 @@ from pacs.ul import AcceptedContext
 
 PIECE_BYTES: Final = 640 * 1024  # read at once: a whole CT image; two of them are in memory for each association
 WARNINGS: Final = frozenset((0x0001, 0x0107, 0x0116))  # PS3.7 C.4, besides Bxxx
+
+
+T = TypeVar("T")
 
 
 class Outcome(Enum):
@@ -60,6 +62,19 @@ class MoveOriginator:
 
     ae_title: str
     message_id: int
+
+
+class ObjectSource(Protocol):
+    """Whoever has the objects: the archive, or what makes new ones of its objects."""
+
+    async def in_thread(self, function: Callable[..., T], *arguments: object) -> T:
+        """Have a function called in a thread."""
+
+    async def open(self, stored: StoredObject) -> DataSetFile:
+        """Open an object; whoever gets it closes it."""
+
+    def open_in_thread(self, stored: StoredObject) -> DataSetFile:
+        """The same, for whoever is in a thread already."""
 
 
 class Objects(Protocol):
@@ -157,7 +172,7 @@ class ObjectSender:
         *,
         association: Association,
         contexts: SendingContexts,
-        archive: Archive,
+        source: ObjectSource,
         transcoder: Transcoder,
         clock: IReactorTime,
         response_timeout_s: float,
@@ -167,7 +182,7 @@ class ObjectSender:
     ) -> None:
         self._association = association
         self._contexts = contexts
-        self._archive = archive
+        self._source = source
         self._transcoder = transcoder
         self._clock = clock
         self._response_timeout_s = response_timeout_s
@@ -266,7 +281,7 @@ class ObjectSender:
                     self._following = self._begin(upcoming)
                 else:
                     spare = self._take_buffer()
-                    reading = Ahead(self._archive.in_thread(read_piece_in_thread, file, end, spare))
+                    reading = Ahead(self._source.in_thread(read_piece_in_thread, file, end, spare))
                 if is_last and is_deflated(file.transfer_syntax_uid):
                     length = buffer.pad(length)  # PS3.5 A.5; receivers refuse a fragment of odd length
                 pdus = buffer.pdus(prepared.context.id, length, is_last=is_last)
@@ -306,16 +321,16 @@ class ObjectSender:
         """Open an object, made in the transfer syntax that the receiver takes, and read its first piece."""
         context = self._contexts.choose(stored.sop_class_uid, stored.transfer_syntax_uid)
         buffer = self._take_buffer()
-        archive = self._archive
+        objects = self._source
         if context.transfer_syntax == stored.transfer_syntax_uid:
-            file, length = await archive.in_thread(_open_and_read_in_thread, archive, stored, buffer)
+            file, length = await objects.in_thread(_open_and_read_in_thread, objects, stored, buffer)
         else:
-            source = await archive.open(stored)
+            source = await objects.open(stored)
             try:
                 file = await self._transcoder.transcode(source, context.transfer_syntax)
             finally:
                 source.close()
-            length = await archive.in_thread(read_piece_in_thread, file, 0, buffer)
+            length = await objects.in_thread(read_piece_in_thread, file, 0, buffer)
         return _Prepared(context, file, buffer, length)
 
     def _take_buffer(self) -> PieceBuffer:
@@ -324,8 +339,10 @@ class ObjectSender:
         return PieceBuffer(max_pdu_length=self._association.max_send_pdu_length, piece_bytes=PIECE_BYTES)
 
 
-def _open_and_read_in_thread(archive: Archive, stored: StoredObject, buffer: PieceBuffer) -> tuple[DataSetFile, int]:
-    file = archive.open_in_thread(stored)
+def _open_and_read_in_thread(
+    source: ObjectSource, stored: StoredObject, buffer: PieceBuffer
+) -> tuple[DataSetFile, int]:
+    file = source.open_in_thread(stored)
     try:
         return file, read_piece_in_thread(file, 0, buffer)
     except Unsendable:

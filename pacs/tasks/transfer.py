@@ -18,7 +18,7 @@ from pacs.net.nodes import NodeUnavailable, RemoteNode, RemoteNodes
 from pacs.net.requestor import RequestorProtocol
 from pacs.security.access import Principal
 from pacs.tasks.contexts import Proposal, SendingContexts, propose
-from pacs.tasks.send import MoveOriginator, ObjectSender, Outcome, SubOperation, Transcoder, Watcher
+from pacs.tasks.send import MoveOriginator, ObjectSender, ObjectSource, Outcome, SubOperation, Transcoder, Watcher
 
 RETRY_DELAYS_S: Final = (0.5, 2.0, 5.0)
 """Before each new attempt after an association was dropped without having carried an object."""
@@ -55,12 +55,19 @@ class ObjectTransfer:
         principal: Principal,
         priority: int = 0,
         originator: MoveOriginator | None = None,
+        source: ObjectSource | None = None,
     ) -> None:
-        """Send all objects, or until they are canceled; what happens to each the watcher is told."""
+        """
+        Send all objects, or until they are canceled; what happens to each the watcher is told.
+
+        Args:
+            source: who has the objects, if it is not the archive.
+        """
+        source = source or self._archive
         unavailable: NodeUnavailable | None = None
         for proposal in propose((kind.sop_class_uid, kind.transfer_syntax_uid) for kind in selection.kinds):
             objects = self._archive.objects(selection.of_sop_classes(proposal.sop_classes))
-            attempts = _Attempts(self, node, proposal, principal, priority, originator)
+            attempts = _Attempts(self, node, proposal, principal, priority, originator, source)
             if unavailable is None:
                 try:
                     await attempts.run(objects, watcher)
@@ -71,13 +78,15 @@ class ObjectTransfer:
             if watcher.is_canceled():
                 return
 
-    def sender(self, association: Association, priority: int, originator: MoveOriginator | None) -> ObjectSender:
+    def sender(
+        self, association: Association, priority: int, originator: MoveOriginator | None, source: ObjectSource
+    ) -> ObjectSender:
         """Make what sends over an association of ours."""
         contexts = [context for context in association.contexts.values() if context.requestor_is_scu]
         return ObjectSender(
             association=association,
             contexts=SendingContexts(contexts, targets=self._transcoder.targets),
-            archive=self._archive,
+            source=source,
             transcoder=self._transcoder,
             clock=self._clock,
             response_timeout_s=self._response_timeout_s,
@@ -113,7 +122,9 @@ class _Attempts:
         principal: Principal,
         priority: int,
         originator: MoveOriginator | None,
+        source: ObjectSource,
     ) -> None:
+        self._source = source
         self._transfer = transfer
         self._node = node
         self._proposal = proposal
@@ -157,7 +168,7 @@ class _Attempts:
         """Send as much as one association carries; tell whether that was all."""
         transfer = self._transfer
         self._has_begun = True
-        sender = transfer.sender(association, self._priority, self._originator)
+        sender = transfer.sender(association, self._priority, self._originator, self._source)
         is_done = False
         try:
             await sender.send_all(objects, watcher)

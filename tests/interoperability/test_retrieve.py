@@ -399,12 +399,6 @@ def test_relational_retrieval_needs_no_keys_above(filled: Server, stored: Stored
     requester.release()
 
 
-def test_a_frame_level_request_is_refused_with_a_reason(filled: Server) -> None:
-    requester = Requester(filled.port, GET["composite"])
-    response = final(requester.get(identifier("FRAME", image="1.2")))
-    assert (response.status, response.error_comment) == (0xAA02, "frames are not extracted; retrieve the instance")
-
-
 def test_an_object_of_more_than_one_piece_comes_whole(filled: Server) -> None:
     pixels = bytes(range(256)) * 12000
     data_set = ct_data_set("1.2.77.1", study="1.2.77", series="1.2.77.0", pixels=pixels)
