@@ -223,7 +223,14 @@ def _heading(text: str, mark: str) -> list[str]:
 
 
 def _list(items: Iterable[str]) -> list[str]:
-    return [*(line for item in items for line in textwrap.wrap(f"* {item}", 118, subsequent_indent="  ")), ""]
+    return [
+        *(
+            line
+            for item in items
+            for line in textwrap.wrap(f"* {item}", 118, subsequent_indent="  ", break_on_hyphens=False)
+        ),
+        "",
+    ]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
