@@ -10,14 +10,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from klein import Klein
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
-from werkzeug.exceptions import HTTPException
 
 from pacs.monitoring.denials import Denials
 from pacs.security.access import Principal, Role
@@ -30,6 +29,9 @@ from pacs.web.request import WebRequest
 from pacs.web.routes import Call, Route, parse_query
 from pacs.web.sessions import Identity
 from pacs.web.settings import WebSettings
+
+if TYPE_CHECKING:
+    from klein.resource import KleinResource
 
 GZIP_LEAST_BYTES: Final = 1400
 GZIP_MOST_BYTES: Final = 4 << 20  # more would keep the reactor for too long
@@ -73,15 +75,12 @@ class WebRoot:
         self._closed = closed
         self._gate = Gate(settings)
         self._paths: PathTable[Serve] = PathTable()
-        self._klein = Klein()
-        self._klein.url_map.merge_slashes = False
+        self._left_to_klein: list[tuple[str, Serve]] = []
         paths: dict[str, dict[str, Route]] = {}
         for route in routes:
             paths.setdefault(route.path, {})[route.method] = route
         for path, by_method in paths.items():
             self._add(path, by_method)
-        self._klein.handle_errors(HTTPException)(self._not_found)  # type: ignore[arg-type]
-        self._resource = self._klein.resource()
 
     def render(self, request: WebRequest) -> object:
         """Answer a request, now or later."""
@@ -96,7 +95,7 @@ class WebRoot:
             return self._write(request, _error_answer(HTTPError(400, "the path is not UTF-8")))
         found = self._paths.find(segments)
         if found is None:
-            rendered: object = self._resource.render(request)
+            rendered: object = self._klein.render(request)
             return rendered
         serve, values = found
         running = Deferred.fromCoroutine(serve(request, **values))
@@ -121,7 +120,20 @@ class WebRoot:
             return
         serve.__name__ = f"serve {path}"
         rule = _PLACE.sub(lambda m: f"<path:{m[1]}>" if m[2] else f"<{m[1]}>", path)
-        self._klein.route(rule)(serve)  # type: ignore[type-var]
+        self._left_to_klein.append((rule, serve))
+
+    @cached_property
+    def _klein(self) -> KleinResource:
+        """Made for the first request that it has to answer: with werkzeug it costs 3 MB, and many servers need none."""
+        from klein import Klein
+        from werkzeug.exceptions import HTTPException
+
+        klein = Klein()
+        klein.url_map.merge_slashes = False
+        for rule, serve in self._left_to_klein:
+            klein.route(rule)(serve)  # type: ignore[type-var]
+        klein.handle_errors(HTTPException)(self._not_found)  # type: ignore[arg-type]
+        return klein.resource()
 
     def _broke_off(self, failure: Failure, request: WebRequest) -> None:
         """The client is gone; or there is a fault in what answers, which then can't tell it any more."""
