@@ -25,7 +25,7 @@ from pacs.dataset.errors import DataSetError
 from pacs.dataset.scanner import DataSetScanner, ScanLimits, ScannedDataSet
 from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES
 
-READ_BYTES: Final = 1 << 20
+READ_BYTES: Final = 1 << 18
 NICENESS: Final = 19
 LARGEST_GROUP: Final = 64
 GIVES_WAY_S: Final = 0.2  # after an object arrived

@@ -5,6 +5,8 @@ The schema of a new index is what the migrations make; a newer one is refused; a
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -13,11 +15,13 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_mock_engine
+from sqlalchemy.dialects import postgresql
 
 import pacs.archive.index.migrations
 from pacs.archive.errors import IndexTooNew
 from pacs.archive.index.database import BUSY_TIMEOUT_S, connect_reader, connect_writer, migrate
-from pacs.archive.index.schema import SCHEMA
+from pacs.archive.index.schema import METADATA, SCHEMA
 from pacs.archive.index.writer import IndexWriter
 
 MIGRATIONS = Path(str(pacs.archive.index.migrations.__file__)).parent
@@ -68,6 +72,25 @@ def test_a_new_index_has_the_schema_that_the_migrations_make(tmp_path: Path) -> 
     assert ScriptDirectory.from_config(configuration(tmp_path / "new.db")).get_current_head() == SCHEMA
     assert migrate(tmp_path / "new.db") is None
     assert migrate(tmp_path / "migrated.db") is None
+
+
+def test_postgresql_is_told_that_the_index_of_tasks_is_partial() -> None:
+    statements: list[str] = []
+    dialect = postgresql.dialect()
+    engine = create_mock_engine(
+        "postgresql+psycopg://", lambda statement, *_: statements.append(str(statement.compile(dialect=dialect)))
+    )
+    METADATA.create_all(engine, checkfirst=False)
+    (made,) = (statement for statement in statements if "tasks_not_ended" in statement)
+    assert made == (
+        "CREATE UNIQUE INDEX tasks_not_ended ON tasks (kind, key) WHERE state IN ('waiting', 'running', 'paused')"
+    )
+
+
+def test_a_server_on_sqlite_loads_no_other_database() -> None:
+    code = "import sys, pacs.application; print([name for name in sys.modules if name.endswith('dialects.postgresql')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
