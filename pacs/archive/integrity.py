@@ -49,6 +49,9 @@ _NOTE: Final = (
     "INSERT INTO quarantine (path, reason, noted_at) SELECT path, ?, ? FROM instances WHERE pk = ? AND path = ?"
 )
 _FAULTS: Final = tuple(fault.value for fault in Fault)
+FAULTY_ROWS: Final = "SELECT path, pk FROM instances WHERE path IN (SELECT path FROM quarantine)"
+"""One pass over all objects, once after the start and only where something was wrong; paths have no index."""
+KEPT_ROW: Final = f"SELECT {KEPT_COLUMNS} FROM instances WHERE pk = ? AND path = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class IntegrityThread:
         self._stop = threading.Event()
         self._pace = Pace(share=SHARE_OF_THE_DISK, rest=self._stop.wait)
         self._faulty: dict[str, Fault] = {}
+        self._keys: dict[str, int] = {}  # of the faulty ones' rows, by path
         self._rechecked_s = 0.0
         self._has_too_many = False
         self._thread = threading.Thread(target=self._run_in_thread, name="pacs-integrity", daemon=True)
@@ -129,11 +133,7 @@ class IntegrityThread:
         try:
             with closing(connect_reader(self._index_path)) as connection:
                 connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
-                self._faulty = {
-                    path: Fault(reason)
-                    for path, reason in connection.execute("SELECT path, reason FROM quarantine")
-                    if reason in _FAULTS
-                }
+                self._remember(connection)
                 self._recheck(connection)
                 self._check_index(connection, "quick_check")
                 self._look_for_missing(connection)
@@ -216,11 +216,21 @@ class IntegrityThread:
             if remembers:
                 self._set_state({SCRUB_PK: str(pk)})
 
+    def _remember(self, connection: sqlite3.Connection) -> None:
+        """Take up what was wrong in the last run."""
+        self._faulty = {
+            path: Fault(reason)
+            for path, reason in connection.execute("SELECT path, reason FROM quarantine")
+            if reason in _FAULTS
+        }
+        if self._faulty:
+            self._keys = dict(connection.execute(FAULTY_ROWS))
+
     def _recheck(self, connection: sqlite3.Connection) -> None:
         """Look again at what was wrong."""
         self._rechecked_s = time.monotonic()
         for path in list(self._faulty):
-            row = connection.execute(f"SELECT {KEPT_COLUMNS} FROM instances WHERE path = ?", (path,)).fetchone()
+            row = connection.execute(KEPT_ROW, (self._keys.get(path), path)).fetchone()
             if self._stop.is_set():
                 return
             if row is None:
@@ -257,6 +267,7 @@ class IntegrityThread:
             )
             return
         self._faulty[kept.path] = fault
+        self._keys[kept.path] = kept.pk
         self._write(_NOTE, (fault.value, time.time_ns() // 1000, kept.pk, kept.path))
         self.log.error(
             "instance {sop_instance_uid}: {fault}; restore it from a backup, nothing was changed",
@@ -267,6 +278,7 @@ class IntegrityThread:
 
     def _clear(self, path: str) -> None:
         self._faulty.pop(path, None)
+        self._keys.pop(path, None)
         marks = ", ".join("?" * len(_FAULTS))
         self._write(f"DELETE FROM quarantine WHERE path = ? AND reason IN ({marks})", (path, *_FAULTS))
 

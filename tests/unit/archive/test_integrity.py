@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pacs.archive.index.database import connect_writer, migrate
 from pacs.archive.index.writer import IndexWriter
-from pacs.archive.integrity import MOST_FAULTS, IntegrityThread, Reporter
+from pacs.archive.integrity import FAULTY_ROWS, KEPT_ROW, MOST_FAULTS, IntegrityThread, Reporter
 from pacs.archive.objects.files import FileStore
 from pacs.archive.scrub import Fault, Kept, Pace, content_fault
 from pacs.monitoring.health import Health
@@ -163,3 +163,23 @@ def test_reading_takes_its_share_of_the_time(tmp_path: Path) -> None:
     worked_s = time.monotonic() - started_s
     assert len(rests) == 3
     assert 0 < sum(rests) <= 19 * worked_s
+
+
+def test_a_thousand_faults_cost_one_pass_over_the_index(tmp_path: Path) -> None:
+    """What was wrong is found by path in one pass after the start, and by its key from then on: paths have no index."""
+    archive = SmallArchive(tmp_path)
+    archive.add("1.1", b"gone").unlink()
+    with archive.looking():
+        archive.wait_for(lambda: len(archive.noted()) == 1)
+    (start,) = _scans(archive, FAULTY_ROWS)
+    assert start.startswith("SCAN instances")
+    assert _scans(archive, KEPT_ROW, 1, "objects/1.1") == []
+    ((path, key),) = archive.writer.execute(FAULTY_ROWS)
+    (row,) = archive.writer.execute(KEPT_ROW, (key, path))
+    assert Kept(*row).sop_instance_uid == "1.1"
+
+
+def _scans(archive: SmallArchive, statement: str, *parameters: object) -> list[str]:
+    """Give the steps of a statement's plan that go over all objects."""
+    plan = archive.writer.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+    return [row[3] for row in plan if row[3].startswith("SCAN instances")]
