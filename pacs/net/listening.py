@@ -87,14 +87,20 @@ class _Port(tcp.Port):
             except OSError:
                 super().doRead()
                 return
+            transport: ServerConnection | None = None
             try:
                 protocol = factory.buildProtocol(self._buildAddr(address))
                 if protocol is None:
                     connection.close()
                     continue
-                protocol.makeConnection(ServerConnection(connection, protocol, address, self, 0, reactor))
+                transport = ServerConnection(connection, protocol, address, self, 0, reactor)
+                protocol.makeConnection(transport)
             except Exception:  # noqa: BLE001 - the reactor would close the port, for the sake of one connection
                 self._log.failure("a connection from {peer_address} could not be taken", peer_address=address[0])
+                if transport is None:
+                    connection.close()
+                else:
+                    transport.abortConnection()
         self._accepts = min(2 * accepts, ACCEPTS_AT_ONCE)
 
 

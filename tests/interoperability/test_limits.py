@@ -30,6 +30,8 @@ those of HTTP. All of them at once: tests/durability.
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import struct
 import time
@@ -297,3 +299,35 @@ def test_refusals_are_logged_once_a_minute_and_audited_with_their_number(make_se
     alerts = [record["message"] for record in records(server, "110113")]
     assert len(alerts) == 4
     assert sum("49 more of the same" in alert for alert in alerts) == 2
+
+
+def test_a_server_without_descriptors_takes_connections_again_when_it_has_some(make_server: MakeServer) -> None:
+    """The port stays open: who comes meanwhile is closed, an association that is there goes on (RELIABILITY P3)."""
+    server = make_server()
+    with Client(server.port) as client:
+        assert client.echo() == 0
+        soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+        used = max(int(name) for name in os.listdir(f"/proc/{server.pid}/fd"))
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used + 1, hard))
+        held = []
+        try:
+            while True:
+                peer = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+                held.append(peer)
+                peer.settimeout(1)
+                try:
+                    if peer.recv(1) == b"":
+                        break
+                except ConnectionResetError:
+                    break
+                except TimeoutError:
+                    assert len(held) < 100  # it had got a free descriptor below the highest
+            server.wait_for_log("EMFILE")
+            assert client.echo() == 0
+        finally:
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
+            for peer in held:
+                peer.close()
+        assert client.echo() == 0
+    with Client(server.port) as client:
+        assert client.echo() == 0

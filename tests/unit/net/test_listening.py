@@ -1,0 +1,74 @@
+"""
+The listening port: a connection that can't be taken costs that connection, and neither the port nor the next one.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import IO, Final
+
+import pytest
+
+SCRIPT: Final = """
+import sys
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import globalLogBeginner, textFileLogObserver
+from pacs.net.listening import listen
+
+globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
+
+class Greeting(Protocol):
+    def connectionMade(self):
+        if factory.count == 2:
+            raise RuntimeError("connected")
+        self.transport.write(b"hello")
+
+class Unlucky(Factory):
+    count = 0
+
+    def buildProtocol(self, address):
+        self.count += 1
+        if self.count == 1:
+            raise RuntimeError("made")
+        return Greeting()
+
+factory = Unlucky()
+port = listen(0, factory, backlog=5, interface="127.0.0.1", reactor=reactor)
+print("port", port.getHost().port, flush=True)
+reactor.callLater(60, reactor.stop)
+reactor.run()
+"""
+
+
+@pytest.fixture
+def listening() -> Iterator[tuple[int, IO[str]]]:
+    """Give the port of a process that takes the third connection, and what it says."""
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("port "):
+            break
+    yield int(line.split()[1]), process.stdout
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_what_a_protocol_raises_closes_its_connection_alone(listening: tuple[int, IO[str]]) -> None:
+    """Neither the peer whose protocol could not be made, nor the one whose protocol did not begin, hangs."""
+    port, output = listening
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
+            try:
+                assert peer.recv(10) == b""
+            except ConnectionResetError:
+                pass
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
+        assert peer.recv(10) == b"hello"
+    for reason in ("RuntimeError: made", "RuntimeError: connected"):
+        assert any("a connection from 127.0.0.1 could not be taken" in line for line in output)
+        assert any(reason in line for line in output)
