@@ -467,12 +467,14 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
     )
     feed = make_feed(configuration, archive, reactor=reactor)
     webhooks: list[IService] = []
+    reloads: list[Callable[[], object]] = [tls.reload]
     if configuration.events.webhooks:
         from pacs.assembly.webhooks import make_webhooks  # costs memory
 
-        webhooks.append(make_webhooks(configuration, archive=archive, feed=feed, queue=tasks, bus=bus, reactor=reactor))
+        hooks = make_webhooks(configuration, archive=archive, feed=feed, queue=tasks, bus=bus, reactor=reactor)
+        webhooks.append(hooks)
+        reloads.append(hooks.reload)
     web: list[IService] = []
-    reloads: list[Callable[[], object]] = [tls.reload]
     if configuration.rest_api.enabled:
         from pacs.assembly.web import Collaborators, make_web  # costs memory
 

@@ -58,11 +58,12 @@ class Webhook:
     Where events are sent.
 
     Attributes:
+        secret: gives what bodies are signed with, as it is now.
         kinds: wire names of the wanted events.
     """
 
     url: str
-    secret: bytes
+    secret: Callable[[], bytes]
     kinds: frozenset[str]
 
     @property
@@ -244,7 +245,7 @@ class Webhooks:
         headers = {
             "X-PACS-Event": str(task.payload["event"]),
             "X-PACS-Delivery": str(task.payload["delivery"]),
-            "X-PACS-Signature": signature(hook.secret, body),
+            "X-PACS-Signature": signature(hook.secret(), body),
         }
         try:
             answered = await self._post(hook.url, body, headers)

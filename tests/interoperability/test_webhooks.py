@@ -4,6 +4,8 @@ Webhooks and the durable jobs that they are: posted, signed, repeated over resta
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -230,3 +232,25 @@ def test_a_webhook_that_is_wrong_is_refused_at_the_start(
     with pytest.raises(RuntimeError) as refused:
         Server(tmp_path, configuration).start()
     assert message in str(refused.value)
+
+
+def test_a_new_secret_is_used_from_the_next_sighup_on(make_server: MakeServer, subscriber: Subscriber) -> None:
+    """For what waits already, too; a file that can't be used leaves everything as it was."""
+    server = make_server(merged(HTTP, subscriber.configuration("image_received")))
+    with subscriber.listening():
+        store(server, "1.2.8.1")
+        subscriber.wait_for(1)[0].check_signature()
+    store(server, "1.2.8.2")  # nobody listens
+    subscriber.secret_file.write_bytes(b"another secret\n")
+    os.kill(server.pid, signal.SIGHUP)
+    server.wait_for_log("the secrets of webhooks are read again")
+    with subscriber.listening():
+        subscriber.wait_for(2)[1].check_signature(b"another secret")
+        subscriber.secret_file.write_bytes(b"a third one\n")
+        subscriber.secret_file.chmod(0o644)
+        os.kill(server.pid, signal.SIGHUP)
+        server.wait_for_log(
+            f"the secrets of webhooks stay as they were: '{subscriber.secret_file}' can be read by everybody"
+        )
+        store(server, "1.2.8.3")
+        subscriber.wait_for(3)[2].check_signature(b"another secret")

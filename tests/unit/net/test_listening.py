@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO, Final
 
 import pytest
@@ -62,11 +63,8 @@ def test_what_a_protocol_raises_closes_its_connection_alone(listening: tuple[int
     """Neither the peer whose protocol could not be made, nor the one whose protocol did not begin, hangs."""
     port, output = listening
     for _ in range(2):
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
-            try:
-                assert peer.recv(10) == b""
-            except ConnectionResetError:
-                pass
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as peer, suppress(ConnectionResetError):
+            assert peer.recv(10) == b""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
         assert peer.recv(10) == b"hello"
     for reason in ("RuntimeError: made", "RuntimeError: connected"):
