@@ -113,8 +113,10 @@ def test_a_directory_that_cannot_be_written_is_unhealthy(make_server: MakeServer
     probe.unlink()
     probe.mkdir()  # even root can't write there
     wait_for(server, "storage", "unhealthy")
+    assert probes(server) == (200, 503, 503)
     probe.rmdir()
     wait_for(server, "storage", "healthy")
+    assert probes(server) == (200, 200, 200)
 
 
 @pytest.mark.parametrize("section", ["server", "rest_api"])
@@ -128,10 +130,15 @@ def test_a_certificate_that_expires_is_told_until_it_is_renewed(
         tls |= {"ca_certificate": str(authority.pem)}
     server = make_server(merged(QUICK, {section: {"tls": tls}}))
 
+    origin = f"http{'s' if section == 'rest_api' else ''}://localhost:{server.http_port}"
+
+    def ask(path: str) -> tuple[int, str]:
+        answered = run_tool("curl", "-sk", "-w", "%{http_code}", origin + path).stdout
+        return int(answered[-3:]), answered[:-3]
+
     def status() -> tuple[int, str]:
-        url = f"http{'s' if section == 'rest_api' else ''}://localhost:{server.http_port}/api/v1/system/status"
-        answered = run_tool("curl", "-sk", "-w", "%{http_code}", url).stdout
-        return int(answered[-3:]), json.loads(answered[:-3])["components"]["certificate"]
+        code, body = ask("/api/v1/system/status")
+        return code, json.loads(body)["components"]["certificate"]
 
     def wait_until(expected: tuple[int, str]) -> None:
         deadline_s = time.monotonic() + DEADLINE_S
@@ -140,11 +147,14 @@ def test_a_certificate_that_expires_is_told_until_it_is_renewed(
             time.sleep(0.1)
 
     wait_until((200, "degraded"))
+    assert (ask("/livez")[0], ask("/readyz")[0]) == (200, 200)
     wait_until((503, "unhealthy"))
+    assert (ask("/livez")[0], ask("/readyz")[0]) == (200, 503)
     for target, source in zip(files, authority.issue("renewed", "localhost"), strict=True):
         target.write_bytes(source.read_bytes())
     os.kill(server.pid, signal.SIGHUP)
     wait_until((200, "healthy"))
+    assert (ask("/livez")[0], ask("/readyz")[0]) == (200, 200)
     name = "TLS" if section == "server" else "HTTPS"
     server.wait_for_log(f"certificate is unhealthy: the {name} certificate has expired: renew it, send SIGHUP")
 
