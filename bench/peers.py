@@ -22,6 +22,7 @@ AE_TITLE: Final = "BENCHED"
 DESTINATION: Final = "SINK"
 SETTLE_S: Final = 120.0
 BUSY_SHARE: Final = 0.05
+NOT_AS_INSTALLED: Final = ("TCP_NODELAY", "PYTHONDONTWRITEBYTECODE")
 
 
 def free_port() -> int:
@@ -59,7 +60,7 @@ class Peer(ABC):
 
     def restart(self) -> None:
         """Start it again with what it has."""
-        environment = {name: value for name, value in os.environ.items() if name != "TCP_NODELAY"}
+        environment = {name: value for name, value in os.environ.items() if name not in NOT_AS_INSTALLED}
         if self.is_tuned:
             environment["TCP_NODELAY"] = "1"
         command = self.command()

@@ -22,7 +22,6 @@ from tests.server import AE_TITLE, Server, run_tool
 CT = (CT_IMAGE_STORAGE, EXPLICIT)
 ASSOCIATIONS = 8
 READY_S = 2.0
-BUSY_READY_S = 15.0  # beside other tests, which keep the disk busy
 
 
 @dataclass(slots=True)
@@ -96,9 +95,9 @@ def start_s(server: Server) -> float:
     return (times[-1] - times[-2]).total_seconds()
 
 
-def kill_rounds(server: Server, rounds: int, *, longest_start_s: float) -> None:
+def kill_rounds(server: Server, rounds: int) -> None:
     ledger = Ledger()
-    slowest_s = 0.0
+    whole_s: list[float] = []
     for round_ in range(rounds):
         threads = [
             threading.Thread(target=store_until_killed, args=(server, ledger, round_, number))
@@ -111,21 +110,22 @@ def kill_rounds(server: Server, rounds: int, *, longest_start_s: float) -> None:
         for thread in threads:
             thread.join()
         server.start()
-        slowest_s = max(slowest_s, server.ready_s)
+        whole_s.append(server.ready_s)
         own_s = start_s(server)
-        assert own_s < longest_start_s, f"round {round_}: ready after {own_s:.2f} s"
+        assert own_s < READY_S, f"round {round_}: ready after {own_s:.2f} s"
         check(server, ledger)
     print(
         f"\nkilled {rounds} times: {len(ledger.sent)} objects sent, {len(ledger.acknowledged)} acknowledged,"
-        f" none lost or altered; slowest restart {slowest_s:.2f} s with the interpreter's own start"
+        f" none lost or altered; restarts took {min(whole_s):.2f} to {max(whole_s):.2f} s with the interpreter's start"
     )
+    assert min(whole_s) < READY_S  # the fastest is what a start takes, the others what else the machine had to do
 
 
 def test_five_kills_lose_nothing_that_was_acknowledged(make_server: MakeServer) -> None:
-    kill_rounds(make_server(), 5, longest_start_s=BUSY_READY_S)
+    kill_rounds(make_server(), 5)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_fifty_kills_lose_nothing_that_was_acknowledged(make_server: MakeServer) -> None:
-    kill_rounds(make_server(), 50, longest_start_s=READY_S)
+    kill_rounds(make_server(), 50)
