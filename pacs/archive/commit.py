@@ -6,8 +6,8 @@ An object that arrives alone on a disk that answers at once is committed where i
 switches of threads would take as long as the sync of a short one itself, and a fifth of that of a long one.
 
 No timer: while one batch syncs, the next gathers. A batch of new short objects goes into the journal, which is synced
-before the transaction is committed; any other needs a barrier for files and names, or, when it is one object, the syncs
-of just these, which the disk works on while the rows are written, and then a sync of the index's log. Nothing is
+before the transaction is committed; any other needs a barrier for files, names and the index's log. One object by
+itself needs the syncs of just these: the disk works on its file and its name while its rows are written. Nothing is
 acknowledged, and no reader sees a row, before all of that has returned. When it fails, the batch is taken back and the
 archive refuses objects until a barrier succeeds.
 """
@@ -261,8 +261,6 @@ class CommitThread:
         try:
             self._writer.begin(is_synced=is_synced)
             batch.place_all(candidates)
-            if len(batch.stored) > 1 and not batch.is_short:
-                self._syncing.begin(self._store.barrier)
             for work in jobs:
                 work.job(self._writer)
             try:
@@ -322,7 +320,6 @@ class CommitThread:
 
     def _commit_by_barrier(self, batch: Batch) -> None:
         """Commit, then sync; no reader begins in between."""
-        is_lone = self._syncing.is_running and len(batch.stored) == 1  # then nothing but its file is synced
         with self._gate:
             try:
                 self._writer.commit()
@@ -330,7 +327,6 @@ class CommitThread:
                     self._sync(self._sync_log_and_wait)
                 elif batch.stored:
                     self.sync_files()
-                if batch.stored and not is_lone:
                     self._journal.covered()
             except OSError:
                 self._end_sync()
