@@ -26,7 +26,6 @@ STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
 STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
 CT: Final[Template] = make_template("CT_small.dcm", 512, 512)
 IMAGES: Final = 1000
-IMAGES_OF_QRSCP: Final = 30
 FILLING: Final = 4
 PEERS_AT_ONCE: Final = 8
 CLIENT_NICENESS: Final = 10  # eight clients on the server's machine must not take its processor away
@@ -76,7 +75,7 @@ def fill(peer: Peer) -> None:
 def _fill_qrscp(peer: QRSCP) -> None:
     def instances() -> list[tuple[dict[int, tuple[str, str]], str]]:
         found = []
-        for number in range(IMAGES_OF_QRSCP):
+        for number in range(IMAGES):
             instance, data_set = image(number)
             path = peer.directory / f"{number}.dcm"
             head = encode_file_meta(
@@ -110,9 +109,8 @@ def _get(peer: Peer, max_pdu_length: int) -> int:
     association.release()
     if received.status:
         raise Refused(f"C-GET ends with {received.status:04X}")
-    expected = IMAGES_OF_QRSCP if isinstance(peer, QRSCP) else IMAGES
-    if received.objects != expected:
-        raise Refused(f"{received.objects} images instead of {expected}")
+    if received.objects != IMAGES:
+        raise Refused(f"{received.objects} images instead of {IMAGES}")
     return received.objects
 
 
