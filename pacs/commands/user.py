@@ -14,7 +14,7 @@ import click
 
 from pacs.command import Call
 from pacs.security.access import Role
-from pacs.security.credentials import LONGEST_PASSWORD_BYTES, hash_password
+from pacs.security.passwords import LONGEST_PASSWORD_BYTES, hash_password
 
 SHORTEST_PASSWORD: int = 8
 

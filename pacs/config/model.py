@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from pacs.events import EVENT_NAMES
-from pacs.security.credentials import is_password_hash
+from pacs.security.passwords import is_password_hash
 from pacs.security.policy import parse_network
 
 _AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")

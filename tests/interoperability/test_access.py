@@ -28,7 +28,7 @@ from pacs.dimse import (
     encode_command,
 )
 from pacs.security.access import LEAST_ROLE, RIGHTS, Operation, Role
-from pacs.security.credentials import hash_password
+from pacs.security.passwords import hash_password
 from pacs.ul import UserIdentity
 from tests.audit import records, wait_for_record
 from tests.conftest import MakeServer

@@ -22,7 +22,7 @@ from pynetdicom import AE
 from pacs.assembly.tls import Contexts
 from pacs.config import Configuration
 from pacs.dimse import Status
-from pacs.security.credentials import hash_password
+from pacs.security.passwords import hash_password
 from pacs.security.tls import TLSFault
 from pacs.ul import UserIdentity
 from tests.certificates import DAY, Authority

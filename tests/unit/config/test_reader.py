@@ -4,6 +4,8 @@ The configuration: every fault at once with its line, the environment over the f
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -169,3 +171,9 @@ def test_an_identity_provider_that_can_not_be_trusted_is_a_fault(tmp_path: Path,
     (line,) = faults(tmp_path, f"rest_api:\n  authentication:\n    oidc: {oidc}\n")
     assert line.startswith("3: rest_api.authentication.oidc")
     assert expected in line
+
+
+def test_the_configuration_is_read_without_what_only_a_server_needs() -> None:
+    code = "import sys, pacs.command; print({'twisted', 'sqlalchemy', 'cryptography', 'pydicom'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

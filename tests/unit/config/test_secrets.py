@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from pacs.config import Configuration, ConfigurationError, Loaded, load_configuration
 from pacs.config.model import Database, Storage
 from pacs.config.secrets import SecretsLook
-from pacs.security.credentials import hash_password
+from pacs.security.passwords import hash_password
 
 
 def load(tmp_path: Path, text: str, mode: int = 0o600) -> Loaded:
