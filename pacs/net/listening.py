@@ -95,6 +95,8 @@ class _Port(tcp.Port):
                     continue
                 transport = ServerConnection(connection, protocol, address, self, 0, reactor)
                 protocol.makeConnection(transport)
+                if not transport.disconnecting and (reason := transport.doRead()):  # the request may have come along
+                    transport.connectionLost(Failure(reason))
             except Exception:  # noqa: BLE001 - the reactor would close the port, for the sake of one connection
                 self._log.failure("a connection from {peer_address} could not be taken", peer_address=address[0])
                 if transport is None:
