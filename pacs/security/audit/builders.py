@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from pacs.events import StudyInstances
 from pacs.security.audit import codes
 from pacs.security.audit.codes import AlertKind, Outcome
-from pacs.security.audit.messages import ActiveParticipant, AuditMessage, ParticipantObject
+from pacs.security.audit.messages import REMEMBERED_PARTS, ActiveParticipant, AuditMessage, ParticipantObject
 
 PERSON: Final = "1"
 SYSTEM_OBJECT: Final = "2"
@@ -26,8 +27,7 @@ AS_SECURITY_RESOURCE: Final = "13"
 RECORDED_QUERY_BYTES: Final = 16 * 1024  # a longer identifier is cut, and its length and hash are recorded
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
+class Party(NamedTuple):
     """One side of what happened: an application entity or a user, and where it is."""
 
     ae_title: str
@@ -199,7 +199,7 @@ class Builder:
             event=codes.INSTANCES_ACCESSED,
             action="R",
             participants=(requestor.as_participant(is_requestor=True), self.ourselves()),
-            objects=(replace(named, details=details), patient_object(study.patient_id)),
+            objects=(named._replace(details=details), patient_object(study.patient_id)),
             outcome=outcome,
             outcome_description=description,
             timestamp=timestamp,
@@ -233,10 +233,7 @@ class Builder:
         return AuditMessage(
             event=codes.QUERY,
             action="E",
-            participants=(
-                asker.as_participant(is_requestor=True, role=codes.ROLE_SOURCE),
-                self.ourselves(role=codes.ROLE_DESTINATION),
-            ),
+            participants=_of_query(self, asker),
             objects=(asked,),
             timestamp=timestamp,
         )
@@ -283,3 +280,11 @@ class Builder:
             destination.as_participant(is_requestor=is_same, role=codes.ROLE_DESTINATION),
         )
         return ways if is_same else (*ways, requestor.as_participant(is_requestor=True))
+
+
+@lru_cache(maxsize=REMEMBERED_PARTS)
+def _of_query(builder: Builder, asker: Party) -> tuple[ActiveParticipant, ...]:
+    return (
+        asker.as_participant(is_requestor=True, role=codes.ROLE_SOURCE),
+        builder.ourselves(role=codes.ROLE_DESTINATION),
+    )

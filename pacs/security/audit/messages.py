@@ -5,13 +5,14 @@ each event is `pacs.security.audit.builders`' business.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 from pacs.security.audit.codes import Code, Outcome
@@ -25,12 +26,12 @@ _NOT_IN_XML: Final = dict.fromkeys(
 )
 
 _IS_QUOTED_OTHERWISE: Final = re.compile(r"[&<>\"]")
+END: Final = "</AuditMessage>"
 REMEMBERED_PARTS: Final = 256
 """Participants and codes come again and again; their XML is made once."""
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveParticipant:
+class ActiveParticipant(NamedTuple):
     """
     Who took part.
 
@@ -48,8 +49,7 @@ class ActiveParticipant:
     address: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ParticipantObject:
+class ParticipantObject(NamedTuple):
     """
     What it was done with.
 
@@ -66,7 +66,7 @@ class ParticipantObject:
     role: str
     name: str = ""
     query: bytes | None = None
-    details: Mapping[str, bytes] = field(default_factory=dict)
+    details: Mapping[str, bytes] = MappingProxyType({})
     instances: tuple[tuple[str, int], ...] = ()
     is_anonymized: bool = False
     life_cycle: str = ""
@@ -92,6 +92,11 @@ class AuditMessage:
     timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
     is_urgent: bool = False
 
+    @property
+    def time(self) -> str:
+        """The timestamp in ISO 8601, to the millisecond."""
+        return self.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
     def to_xml(self, source_id: str) -> str:
         """
         Give the message as XML, in one line.
@@ -99,25 +104,24 @@ class AuditMessage:
         Args:
             source_id: AuditSourceID, of the system that saw the event.
         """
-        description = (
-            _element("EventOutcomeDescription", "", escape(_clean(self.outcome_description)))
-            if self.outcome_description
-            else ""
+        before, behind = self.around_time(source_id)
+        return f"{before}{self.time}{behind}{self.objects_xml()}{END}"
+
+    def around_time(self, source_id: str) -> tuple[str, str]:
+        """Give the XML before the time, and from there to the objects: the same for all messages of a kind."""
+        return _around_time(
+            self.action,
+            self.outcome.value,
+            self.event,
+            self.event_type,
+            self.outcome_description,
+            self.participants,
+            source_id,
         )
-        event = _element(
-            "EventIdentification",
-            _attributes(
-                EventActionCode=self.action,
-                EventDateTime=self.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                EventOutcomeIndicator=self.outcome.value,
-            ),
-            _coded("EventID", self.event)
-            + (_coded("EventTypeCode", self.event_type) if self.event_type is not None else "")
-            + description,
-        )
-        participants, objects = _all(map(_participant, self.participants)), _all(map(_object, self.objects))
-        inner = event + participants + _source(source_id) + objects
-        return _element("AuditMessage", "", inner)
+
+    def objects_xml(self) -> str:
+        """Give the XML of the objects, behind which comes `END`."""
+        return _all(map(_object, self.objects))
 
 
 def _clean(text: str) -> str:
@@ -152,13 +156,32 @@ def _source(source_id: str) -> str:
 
 
 @lru_cache(maxsize=REMEMBERED_PARTS)
+def _around_time(
+    action: str,
+    outcome: str,
+    event: Code,
+    event_type: Code | None,
+    description: str,
+    participants: tuple[ActiveParticipant, ...],
+    source_id: str,
+) -> tuple[str, str]:
+    inner = _coded("EventID", event)
+    if event_type is not None:
+        inner += _coded("EventTypeCode", event_type)
+    if description:
+        inner += _element("EventOutcomeDescription", "", escape(_clean(description)))
+    before = f'<AuditMessage><EventIdentification{_attributes(EventActionCode=action)} EventDateTime="'
+    behind = f'"{_attributes(EventOutcomeIndicator=outcome)}>{inner}</EventIdentification>'
+    return before, behind + _all(map(_participant, participants)) + _source(source_id)
+
+
+@lru_cache(maxsize=REMEMBERED_PARTS)
 def _coded(name: str, code: Code) -> str:
     return _element(
         name, _attributes(**{"csd-code": code.value, "codeSystemName": code.system, "originalText": code.meaning})
     )
 
 
-@lru_cache(maxsize=REMEMBERED_PARTS)
 def _participant(participant: ActiveParticipant) -> str:
     address = participant.address
     is_number = bool(address) and (":" in address or address.replace(".", "").isdigit())
@@ -176,16 +199,24 @@ def _participant(participant: ActiveParticipant) -> str:
     )
 
 
+@lru_cache(maxsize=REMEMBERED_PARTS)
+def _object_kind(type_code: str, role: str, life_cycle: str) -> str:
+    return _attributes(
+        ParticipantObjectTypeCode=type_code,
+        ParticipantObjectTypeCodeRole=role,
+        ParticipantObjectDataLifeCycle=life_cycle,
+    )
+
+
 def _object(item: ParticipantObject) -> str:
-    inner = _coded("ParticipantObjectIDTypeCode", item.id_type)
+    kind, id_type = _object_kind(item.type_code, item.role, item.life_cycle), item.id_type
+    inner = _coded("ParticipantObjectIDTypeCode", id_type)
     if item.query is not None:
-        inner += f"<ParticipantObjectQuery>{base64.b64encode(item.query).decode()}</ParticipantObjectQuery>"
+        inner += f"<ParticipantObjectQuery>{_base64(item.query)}</ParticipantObjectQuery>"
     else:
         inner += f"<ParticipantObjectName>{escape(_clean(item.name))}</ParticipantObjectName>"
     for name, value in item.details.items():
-        inner += _element(
-            "ParticipantObjectDetail", _attributes(type=name) + f' value="{base64.b64encode(value).decode()}"'
-        )
+        inner += _element("ParticipantObjectDetail", f'{_attributes(type=name)} value="{_base64(value)}"')
     if item.instances:
         described = _all(
             _element("SOPClass", _attributes(UID=uid, NumberOfInstances=str(number))) for uid, number in item.instances
@@ -193,13 +224,11 @@ def _object(item: ParticipantObject) -> str:
         if item.is_anonymized:
             described += "<Anonymized>true</Anonymized>"
         inner += _element("ParticipantObjectDescription", "", described)
-    return _element(
-        "ParticipantObjectIdentification",
-        f" ParticipantObjectID={_quoted(item.object_id)}"
-        + _attributes(
-            ParticipantObjectTypeCode=item.type_code,
-            ParticipantObjectTypeCodeRole=item.role,
-            ParticipantObjectDataLifeCycle=item.life_cycle,
-        ),
-        inner,
+    return (
+        f"<ParticipantObjectIdentification ParticipantObjectID={_quoted(item.object_id)}{kind}>{inner}"
+        "</ParticipantObjectIdentification>"
     )
+
+
+def _base64(value: bytes) -> str:
+    return binascii.b2a_base64(value, newline=False).decode()

@@ -14,11 +14,12 @@ import json
 import os
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Any, Final
 
-from pacs.security.audit.messages import AuditMessage
+from pacs.security.audit.messages import END, REMEMBERED_PARTS, ActiveParticipant, AuditMessage
 
 KEY_BYTES: Final = 32
 SHORTEST_KEY_BYTES: Final = 16
@@ -122,15 +123,41 @@ class Record:
 
 def seal(key: bytes, before: Position, message: AuditMessage, source_id: str) -> tuple[bytes, Position]:
     """Give the line of a message, and the end of the chain after it."""
-    users = dict.fromkeys(name for p in message.participants for name in (*p.ae_titles, p.user_id, p.address) if name)
-    time = message.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    content = (  # as json.dumps would give it, in a third of the time
+    time = message.time
+    before_time, behind_time = message.around_time(source_id)
+    content = (  # as json.dumps would give it, in a fifth of the time
         f'{{"sequence":{before.sequence + 1},"previous":"{before.sha256}","time":"{time}"'
-        f',"event":{quoted(message.event.value)},"outcome":{quoted(message.outcome.value)}'
-        f',"users":[{",".join(map(quoted, users))}],"message":{quoted(message.to_xml(source_id))}'
+        f',"event":"{message.event.value}","outcome":"{message.outcome.value}"'
+        f',"users":[{_users(message.participants)}],"message":"{_escaped(before_time)}{time}{_escaped(behind_time)}'
+        f'{quoted(message.objects_xml())[1:-1]}{END}"'
     ).encode()
-    line = content + _MAC_BEGIN + hmac.digest(key, content, "sha256").hex().encode() + _MAC_END
+    line = content + _MAC_BEGIN + _mac(key, content) + _MAC_END
     return line, Position(before.sequence + 1, hashlib.sha256(line).hexdigest())
+
+
+@lru_cache(maxsize=4)
+def _keyed(key: bytes) -> hmac.HMAC:
+    return hmac.new(key, digestmod="sha256")
+
+
+def _mac(key: bytes, content: bytes) -> bytes:
+    """Give the HMAC in hex. `hmac.digest` would let another thread run each time, which takes longer than the HMAC."""
+    mac = _keyed(key).copy()
+    mac.update(content)
+    return mac.hexdigest().encode()
+
+
+@lru_cache(maxsize=REMEMBERED_PARTS)
+def _escaped(text: str) -> str:
+    """Give the inside of a JSON string."""
+    return quoted(text)[1:-1]
+
+
+@lru_cache(maxsize=REMEMBERED_PARTS)
+def _users(participants: tuple[ActiveParticipant, ...]) -> str:
+    """Give the identifiers and AE titles of who took part as elements of a JSON array."""
+    names = dict.fromkeys(name for p in participants for name in (*p.ae_titles, p.user_id, p.address) if name)
+    return ",".join(map(quoted, names))
 
 
 def read_line(key: bytes | None, line: bytes) -> Record:
