@@ -29,7 +29,7 @@ from pacs.archive.feed import note_events
 from pacs.archive.headers import HeaderReader
 from pacs.archive.incoming import Incoming
 from pacs.archive.index.finding import Finding
-from pacs.archive.index.listing import Listing, ListPage, list_in_thread, prepare, total_of
+from pacs.archive.index.listing import Listing, ListPage, list_in_thread, lookup_statement, page_of_lookup
 from pacs.archive.index.readers import PAGE_ROWS, IndexReaders, Pages, Row
 from pacs.archive.index.removal import Doomed
 from pacs.archive.index.search import statement_for
@@ -313,11 +313,11 @@ class Archive:
 
         What an index finds in microseconds is looked up at once, without a visit to a thread.
         """
-        if listing.is_lookup and listing.limit <= ROWS_AT_ONCE:
-            rows = self._readers.look_up(*prepare(listing).page)
-            total = None if rows is None else total_of(listing, rows)
-            if rows is not None and total is not None:
-                return ListPage(rows, total)
+        if listing.offset + listing.limit <= ROWS_AT_ONCE and listing.is_lookup:
+            rows = self._readers.look_up(*lookup_statement(listing))
+            page = None if rows is None else page_of_lookup(listing, rows)
+            if page is not None:
+                return page
         return await self._readers.run(lambda connection: list_in_thread(connection, listing))
 
     async def find_object(self, sop_instance_uid: str) -> StoredObject | None:

@@ -20,6 +20,8 @@ from pacs.dataset.scanner import ScannedDataSet
 class Level(Enum):
     """The levels of the Query/Retrieve Information Models, PS3.4 C.6."""
 
+    __hash__ = object.__hash__  # members are one of a kind; Enum's own is a Python function, and they are keys
+
     PATIENT = "PATIENT"
     STUDY = "STUDY"
     SERIES = "SERIES"

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from pacs.archive.attributes import name_search_key
 
 ANY_GROUP: Final = -1
-_UNIVERSAL: Final = frozenset("*^=")
+_UNIVERSAL: Final = "*^="
 _APOSTROPHES: Final = dict.fromkeys(map(ord, "'\N{RIGHT SINGLE QUOTATION MARK}"))
 _WORD: Final = re.compile(r"\w+")
 _SPELLINGS: Final = (("ä", "ae"), ("ö", "oe"), ("ü", "ue"), ("ß", "ss"), ("æ", "ae"), ("ø", "oe"), ("å", "aa"))
@@ -38,6 +38,8 @@ class NamePattern(NamedTuple):
 
 def _group_pattern(group: str) -> str:
     """Give a component group's pattern: empty components before others are any."""
+    if "^" not in group:
+        return group
     components = group.split("^")
     while len(components) > 1 and components[-1] in ("", "*"):
         components.pop()  # absent components match "*"
@@ -52,7 +54,7 @@ def name_patterns(key: str) -> tuple[NamePattern, ...]:
     "Yamada^*" has two: the name without given name is the same as one with an empty given name (PS3.5 6.2.1.1).
     """
     normalized = name_search_key(key)
-    if set(normalized) <= _UNIVERSAL:
+    if not normalized.strip(_UNIVERSAL):
         return ()
     groups = normalized.split("=")
     place = 0 if len(groups) > 1 else ANY_GROUP

@@ -173,7 +173,7 @@ def condition_for(tag: int, value: str, *, vr: str = "", is_fuzzy: bool = False)
         QueryError: the value has no meaning for the attribute.
     """
     vr = key_vr(tag, vr)
-    if not value or (vr in _WILDCARD_VRS and set(value) == {"*"}):
+    if not value or (vr in _WILDCARD_VRS and value[0] == "*" and not value.strip("*")):
         return None
     if vr in _BINARY_VRS:
         raise QueryError(f"{name_of(tag)}: no matching is defined for VR {vr}")
@@ -183,9 +183,12 @@ def condition_for(tag: int, value: str, *, vr: str = "", is_fuzzy: bool = False)
         return _range(tag, value, Matching.TIME)
     if vr == "DT":
         return _range(tag, value, Matching.TEXT)
-    values = tuple(_values(tag, value, vr))
-    if not values:
-        return None
+    if "\\" in value or len(value) > WILDCARD_CHARACTERS:
+        values = tuple(_values(tag, value, vr))
+        if not values:
+            return None
+    else:
+        values = (value,)
     if vr == "PN":
         return Name(tag, values, is_fuzzy) if all(map(name_patterns, values)) else None
     if vr in _NUMBER_VRS:

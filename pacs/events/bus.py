@@ -66,7 +66,10 @@ class EventBus:
 
     def publish(self, event: Event) -> None:
         """Deliver an event; may be called from any thread."""
-        self.publish_all((event,))
+        if threading.get_ident() == self._reactor_thread:
+            self._deliver((event,))
+        else:
+            self._reactor.callFromThread(self._deliver, (event,))
 
     def publish_all(self, events: Sequence[Event]) -> None:
         """Deliver several events in order, with one visit to the reactor's thread."""

@@ -15,6 +15,8 @@ from typing import Final
 class Role(Enum):
     """The roles of the contract, each with all rights of the one before; `NONE` may C-ECHO only."""
 
+    __hash__ = object.__hash__  # members are one of a kind; Enum's own is a Python function, and they are keys
+
     NONE = "none"
     VIEWER = "viewer"
     TECHNOLOGIST = "technologist"
@@ -23,6 +25,8 @@ class Role(Enum):
 
 class Operation(Enum):
     """What a right is needed for; its value is what people are shown."""
+
+    __hash__ = object.__hash__  # members are one of a kind; Enum's own is a Python function, and they are keys
 
     ECHO = "C-ECHO"
     FIND = "C-FIND"

@@ -11,7 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal_column, or_, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    union_all,
+)
 
 from pacs.archive.attributes import Level, Matching
 from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
@@ -89,11 +99,19 @@ def search_column_of(tag: int) -> ColumnElement[Any]:
     return column
 
 
+_EQUALS: Final = {tag: Clause("text", (tag,), ("equals",)) for tag in BY_TAG if tag not in MULTIPLE}
+"""Single value matching, which most queries are."""
+
+
 # -- binding: from a condition to its form and parameters
 
 
 def bind(condition: Condition) -> Bound | None:
     """Give a condition on attributes of the index as a clause, or None when only looking at each row tells."""
+    if isinstance(condition, Equals):
+        clause = _EQUALS.get(condition.tag)
+        if clause is not None and not _is_pattern(condition.value):
+            return Bound(clause, (condition.value,))
     if isinstance(condition, Name):
         return _bind_name(condition)
     if isinstance(condition, Range):
@@ -148,8 +166,7 @@ def _may_cross(value: str) -> bool:
 
 
 def _bind_pattern(pattern: str) -> tuple[str, list[str]]:
-    end = next(i for i, c in enumerate(pattern) if c in "*?")
-    beginning = pattern[:end]
+    beginning = pattern.partition("*")[0].partition("?")[0]
     if not beginning:
         return "like", [_like_pattern(pattern)]
     if pattern == beginning + "*":
@@ -181,8 +198,11 @@ def _bind_name(condition: Name) -> Bound | None:
     for key in condition.keys:
         for place, text in name_patterns(key):
             form, found = _bind_name_pattern(text)
-            for group in range(3) if place == ANY_GROUP else (place,):
-                forms.append(f"{group}{form}")
+            if place == ANY_GROUP:
+                forms += (f"0{form}", f"1{form}", f"2{form}")
+                parameters += found * 3
+            else:
+                forms.append(f"{place}{form}")
                 parameters += found
     return Bound(Clause("name", (tag,), tuple(forms)), tuple(parameters))
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Integer, cast, func, literal_column, select
@@ -21,7 +21,7 @@ from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 from pacs.archive.index.search import UPWARDS, joined
 from pacs.archive.index.sql import compile_shape
 from pacs.archive.keys import BY_TAG, COMPUTED, LEVELS
-from pacs.archive.query import Condition, Equals
+from pacs.archive.query import Condition, Equals, Name
 
 REMEMBERED_SHAPES: Final = 512
 
@@ -100,14 +100,19 @@ _SORTED_BY: Final[Mapping[str, ColumnElement[Any]]] = {
     "patient_name": PATIENTS.c.patient_name_search,
     "referring_physician": STUDIES.c.referring_physician_search,
 }
+_PATIENT_NAME: Final = 0x00100010
+LEAST_BEGINNING: Final = 3
+"""Characters of a name that are shared by few."""
+
+_UNKNOWN: Final = frozenset("*?^=\\")
 _LEVEL_OF: Final = {table: level for level, table in TABLES.items()}
+_KEY: Final = itemgetter(-1)
 _NUMBERS: Final = frozenset(("series_number", "instance_number"))
 _NEARLY_UNIQUE: Final = frozenset((0x0020000D, 0x0020000E, 0x00080018, 0x00080050, 0x00100020))
 """Study, series and object by UID, Accession Number, Patient ID: an index finds them, and they are few."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """
     A list that somebody asks for.
 
@@ -125,11 +130,20 @@ class Listing:
 
     @property
     def is_lookup(self) -> bool:
-        """An index finds a few rows, in microseconds."""
-        return any(
-            isinstance(condition, Equals) and condition.tag in _NEARLY_UNIQUE and condition.value
-            for condition in self.conditions
-        )
+        """An index finds what is probably a few rows, in microseconds; they are wanted in the order of arrival."""
+        return self.sort is None and any(map(_finds_few, self.conditions))
+
+
+def _finds_few(condition: Condition) -> bool:
+    if isinstance(condition, Equals):
+        return condition.tag in _NEARLY_UNIQUE and bool(condition.value)
+    return isinstance(condition, Name) and condition.tag == _PATIENT_NAME and all(map(_begins, condition.keys))
+
+
+def _begins(key: str) -> bool:
+    """Whether a key says how names begin, so that an index finds them."""
+    beginning = key[:LEAST_BEGINNING]
+    return len(beginning) == LEAST_BEGINNING and not _UNKNOWN.intersection(beginning)
 
 
 class ListPage(NamedTuple):
@@ -147,24 +161,42 @@ class _Shape(NamedTuple):
     is_count: bool
 
 
-class Prepared(NamedTuple):
-    """The two statements of a list, with their parameters."""
-
-    page: tuple[str, tuple[Any, ...]]
-    counting: tuple[str, tuple[Any, ...]]
+Statement = tuple[str, tuple[Any, ...]]
+"""Text and parameters."""
 
 
-def prepare(listing: Listing) -> Prepared:
-    """Give the statements of a list."""
-    bound = [found for found in map(bind, listing.conditions) if found is not None]
-    clauses = tuple(found.clause for found in bound)
-    parameters: list[Any] = [value for found in bound for value in found.parameters]
-    page = _statement(_Shape(listing.level, clauses, listing.sort, listing.is_descending, False))
-    count = _statement(_Shape(listing.level, clauses, None, False, True))
-    return Prepared(
-        _filled(page, [*parameters, listing.limit, listing.offset]),
-        _filled(count, parameters),
-    )
+def page_statement(listing: Listing) -> Statement:
+    """Give the statement of a list's page."""
+    clauses, parameters = _bound(listing)
+    shape = _Shape(listing.level, clauses, listing.sort, listing.is_descending, is_count=False)
+    return _filled(_statement(shape), [*parameters, listing.limit, listing.offset])
+
+
+def lookup_statement(listing: Listing) -> Statement:
+    """
+    Give the statement of a list of which an index finds a few rows: all of them, in no order, for so few SQLite's
+    sorting takes longer than finding them.
+
+    Each has its key as the last column; `page_of_lookup` makes the page.
+    """
+    clauses, parameters = _bound(listing)
+    return _filled(_lookup(listing.level, clauses), [*parameters, listing.offset + listing.limit + 1])
+
+
+def page_of_lookup(listing: Listing, rows: list[Row]) -> ListPage | None:
+    """Give the page of what `lookup_statement` has found; None when there may be more."""
+    last = listing.offset + listing.limit
+    if len(rows) > last:
+        return None
+    if len(rows) > 1:
+        rows.sort(key=_KEY, reverse=listing.is_descending)
+    return ListPage([row[:-1] for row in rows[listing.offset : last]], len(rows))
+
+
+def count_statement(listing: Listing) -> Statement:
+    """Give the statement that counts the whole list."""
+    clauses, parameters = _bound(listing)
+    return _filled(_statement(_Shape(listing.level, clauses, None, is_descending=False, is_count=True)), parameters)
 
 
 def total_of(listing: Listing, rows: list[Row]) -> int | None:
@@ -176,17 +208,35 @@ def total_of(listing: Listing, rows: list[Row]) -> int | None:
 
 def list_in_thread(connection: sqlite3.Connection, listing: Listing) -> ListPage:
     """Read a part of a list."""
-    prepared = prepare(listing)
-    rows = connection.execute(*prepared.page).fetchall()
+    rows = connection.execute(*page_statement(listing)).fetchall()
     total = total_of(listing, rows)
     if total is None:
-        total = connection.execute(*prepared.counting).fetchone()[0]
+        total = connection.execute(*count_statement(listing)).fetchone()[0]
     return ListPage(rows, total)
+
+
+def _bound(listing: Listing) -> tuple[tuple[Clause, ...], list[Any]]:
+    clauses: list[Clause] = []
+    parameters: list[Any] = []
+    for condition in listing.conditions:
+        bound = bind(condition)
+        if bound is not None:
+            clauses.append(bound.clause)
+            parameters += bound.parameters
+    return tuple(clauses), parameters
 
 
 def _filled(statement: tuple[str, tuple[int, ...] | None], parameters: list[Any]) -> tuple[str, tuple[Any, ...]]:
     text, order = statement
     return text, tuple(parameters) if order is None else tuple(parameters[i] for i in order)
+
+
+@lru_cache(maxsize=REMEMBERED_SHAPES)
+def _lookup(level: Level, clauses: tuple[Clause, ...]) -> tuple[str, tuple[int, ...] | None]:
+    parameters = Parameters()
+    where = (*(build(clause, parameters.take) for clause in clauses), *_of_level(level))
+    statement = select(*COLUMNS[level].values(), TABLES[level].c.pk).select_from(joined(level)).where(*where)
+    return compile_shape(statement.limit(parameters.take()).offset(literal_column("0")))
 
 
 @lru_cache(maxsize=REMEMBERED_SHAPES)

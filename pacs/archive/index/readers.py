@@ -24,6 +24,9 @@ from pacs.archive.index.sql import compile_select
 READER_THREADS: Final = 4
 SNAPSHOTS: Final = 32
 PAGE_ROWS: Final = 250
+LOOKUP_TICKS: Final = 10
+STEPS_PER_TICK: Final = 1000
+"""A lookup in the reactor ends after 10,000 instructions of SQLite's machine, which take a millisecond."""
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -47,6 +50,7 @@ class IndexReaders:
         self._snapshots = DeferredSemaphore(SNAPSHOTS)
         self._idle: list[sqlite3.Connection] = []
         self._lookups: sqlite3.Connection | None = None
+        self._ticks = 0
         self.is_started = False
 
     def start(self) -> None:
@@ -90,18 +94,25 @@ class IndexReaders:
 
     def look_up(self, text: str, parameters: Sequence[Any]) -> list[Row] | None:
         """
-        Run a lookup by a unique index at once, in the reactor: it costs less than going to a thread.
+        Run what is probably a lookup by an index at once, in the reactor: it costs less than going to a thread.
 
         Returns:
-            its rows, or None when a batch is just becoming durable and a thread has to wait for that.
+            its rows, or None: a thread has to do it, for a batch is just becoming durable, or there is more to do than
+            the reactor has time for.
         """
         connection = self._lookups
         if connection is None:
             connection = self._lookups = connect_reader(self._path)
+            connection.set_progress_handler(self._is_enough, STEPS_PER_TICK)
         if not self._gate.acquire(blocking=False):
             return None
+        self._ticks = 0
         try:
             return connection.execute(text, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            return None
         finally:
             self._gate.release()
 
@@ -137,6 +148,11 @@ class IndexReaders:
         return connection
 
     # -- within
+
+    def _is_enough(self) -> bool:
+        """Count the work of a lookup; SQLite ends it when there was enough."""
+        self._ticks += 1
+        return self._ticks > LOOKUP_TICKS
 
     def _run_in_thread(self, function: Callable[[sqlite3.Connection], T]) -> T:
         connection = self.snapshot_in_thread()
