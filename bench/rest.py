@@ -109,7 +109,15 @@ class Connection:
 
     def get(self, request: bytes) -> bytes:
         """Send a request; give the body of its answer, which must be a success."""
+        self.send(request)
+        return self.receive()
+
+    def send(self, request: bytes) -> None:
+        """Send a request."""
         self.socket.sendall(request)
+
+    def receive(self) -> bytes:
+        """Give the body of an answer, which must be a success."""
         data = self.received
         while (end := data.find(b"\r\n\r\n")) < 0:
             data += self._more()
@@ -159,7 +167,7 @@ def _say(name: str, figures: Sequence[float], unit: str, *, is_kept: Callable[[f
 
 
 def one(peer: RestPACS) -> None:
-    """A filter that matches one study, one request after the other on each of two connections."""
+    """A filter that matches one study, one request after the other on each of two connections: it is always busy."""
     for name, query in (
         ("one-uid", lambda n: f"studies?study_instance_uid={study_uid(n * 7919 % STUDIES)}"),
         ("one-accession", lambda n: f"studies?accession_number=A{n * 7919 % STUDIES:07d}"),
@@ -169,11 +177,15 @@ def one(peer: RestPACS) -> None:
     ):
         rates, of_cpu = [], []
         for _ in range(RUNS):
-            connection = Connection(peer)
-            requests = [connection.request(query(number)) for number in range(1500)]
+            connections = [Connection(peer), Connection(peer)]
+            requests = [connections[0].request(query(number)) for number in range(1500)]
             cpu_s, started_s = peer.cpu_s(), time.perf_counter()
-            for request in requests:
-                body = connection.get(request)
+            for number, request in enumerate(requests):
+                if number >= 2:
+                    body = connections[number % 2].receive()
+                connections[number % 2].send(request)
+            for connection in connections:
+                body = connection.receive()
             duration_s, cpu_s = time.perf_counter() - started_s, peer.cpu_s() - cpu_s
             if name != "one-resource" and json.loads(body)["pagination"]["total"] != 1:
                 raise Refused("not one match")

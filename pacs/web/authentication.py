@@ -13,6 +13,7 @@ import hmac
 import secrets
 from base64 import b64decode
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -23,6 +24,7 @@ from pacs.security.logins import LoginReporter
 from pacs.security.oidc.errors import BadToken, KeysUnavailable
 from pacs.security.policy import AccessPolicy
 from pacs.security.throttle import WINDOW_S, FailureThrottle
+from pacs.security.tokens import Token
 from pacs.web.errors import HTTPError
 from pacs.web.request import WebRequest
 from pacs.web.sessions import Identity, SessionRegistry
@@ -40,6 +42,14 @@ BY_TOKEN: Final = "HTTP token"
 BY_PROVIDER: Final = "HTTP JSON Web Token"
 BY_PASSWORD: Final = "HTTP name and password"
 BY_NOTHING: Final = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """That a request's header has the secret of a token."""
+
+    token: Token
+    identity: Identity
 
 
 class Authenticator:
@@ -80,6 +90,16 @@ class Authenticator:
         self._key = secrets.token_bytes(32)
         self._remembered: dict[bytes, float] = {}
 
+    def known(self, request: WebRequest) -> Identity | None:
+        """Give who asks when the same header has been seen on this connection, and its token may still be used."""
+        login = request.head.login
+        if login is None or not self._tokens.may_use(login.token):
+            return None
+        identity = login.identity
+        principal = identity.principal
+        self._logins.seen(principal.user or principal.name, principal.peer_address, identity.method)
+        return identity
+
     async def authenticate(self, request: WebRequest, address: str) -> Identity:
         """
         Give who asks.
@@ -113,7 +133,7 @@ class Authenticator:
     # -- within
 
     async def _of_bearer(self, request: WebRequest, value: str, origin: Origin) -> Identity:
-        identity = self._of_token(value, origin)
+        identity = self._of_token(request, value, origin)
         if identity is not None:
             return identity
         if self._provider is None or value.count(".") != 2:
@@ -131,14 +151,14 @@ class Authenticator:
 
     async def _of_basic(self, request: WebRequest, value: str, origin: Origin) -> Identity:
         name, password = _read_basic(request, value)
-        identity = self._of_token(password, origin)
+        identity = self._of_token(request, password, origin)
         if identity is not None:
             return identity
         if await self._verify(name, password):
             return Identity(self._policy.principal(name, origin, user=name), BY_PASSWORD)
         raise self._failed(request, name, origin, BY_PASSWORD, "name or password is wrong")
 
-    def _of_token(self, secret: str, origin: Origin) -> Identity | None:
+    def _of_token(self, request: WebRequest, secret: str, origin: Origin) -> Identity | None:
         token = self._tokens.find(secret)
         if token is None:
             return None
@@ -146,7 +166,9 @@ class Authenticator:
         if not self._policy.is_enabled:
             role, because = Role.ADMINISTRATOR, "security.access_control.enabled"
         principal = Principal(token.name, origin.peer_address, role, because, token.name, origin.is_encrypted)
-        return Identity(principal, BY_TOKEN, lambda: self._tokens.is_valid(token))
+        identity = Identity(principal, BY_TOKEN, lambda: self._tokens.is_valid(token))
+        request.head.login = Login(token, identity)
+        return identity
 
     async def _verify(self, name: str, password: str) -> bool:
         if not self._verifier or not name:

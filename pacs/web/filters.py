@@ -114,8 +114,9 @@ def listing_of(level: Level, query: Mapping[str, Any], *scope: Condition) -> Lis
     """
     conditions = list(scope)
     ends: dict[int, dict[str, str]] = {}
+    filters = _BY_NAME[level]
     for name, value in query.items():
-        item = _BY_NAME[level].get(name)
+        item = filters.get(name)
         if item is not None:
             condition = _condition(item, value)
             if condition is not None:
@@ -123,16 +124,12 @@ def listing_of(level: Level, query: Mapping[str, Any], *scope: Condition) -> Lis
         elif name in _RANGES:
             tag, end = _RANGES[name]
             ends.setdefault(tag, {})[end] = value
-    conditions += [Range(tag, end.get("from", ""), end.get("to", ""), Matching.DATE) for tag, end in ends.items()]
-    sort = query.get("sort")
-    return Listing(
-        level,
-        tuple(conditions),
-        sort=None if sort is None else sort.removeprefix("-"),
-        is_descending=sort is not None and sort.startswith("-"),
-        limit=query["limit"],
-        offset=query["offset"],
-    )
+    for tag, both in ends.items():
+        conditions.append(Range(tag, both.get("from", ""), both.get("to", ""), Matching.DATE))
+    sort, is_descending = query.get("sort"), False
+    if sort is not None and sort.startswith("-"):
+        sort, is_descending = sort[1:], True
+    return Listing(level, tuple(conditions), sort, is_descending, query["limit"], query["offset"])
 
 
 def _condition(item: Filter, value: str) -> Condition | None:

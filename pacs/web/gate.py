@@ -9,7 +9,10 @@ import re
 from ipaddress import ip_address
 from typing import Final
 
+from twisted.web.http_headers import Headers
+
 from pacs.web.errors import HTTPError
+from pacs.web.heads import encode_fields
 from pacs.web.request import WebRequest
 from pacs.web.settings import WebSettings
 
@@ -18,13 +21,13 @@ _PREFLIGHT_SECONDS: Final = "600"
 _ALLOWED_HEADERS: Final = "Authorization, Content-Type, If-None-Match, Last-Event-ID, Range"
 _EXPOSED_HEADERS: Final = "ETag, Location, Retry-After, WWW-Authenticate"
 
-ALWAYS: Final = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"referrer-policy", b"no-referrer"),
-)
-STRICT_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
+ALWAYS: Final = {
+    "x-content-type-options": ["nosniff"],
+    "cache-control": ["no-store"],
+    "content-security-policy": ["default-src 'none'; frame-ancestors 'none'"],
+    "referrer-policy": ["no-referrer"],
+}
+STRICT_TRANSPORT: Final = {"strict-transport-security": ["max-age=31536000"]}
 
 
 class Gate:
@@ -32,30 +35,26 @@ class Gate:
 
     def __init__(self, settings: WebSettings) -> None:
         self._settings = settings
-        self._headers = (*ALWAYS, STRICT_TRANSPORT) if settings.is_encrypted else ALWAYS
+        self._common = encode_fields(Headers({**ALWAYS, **(STRICT_TRANSPORT if settings.is_encrypted else {})}))
         self._hosts_seen: dict[str, bool] = {}
 
     def enter(self, request: WebRequest) -> None:
         """
-        Set the headers of the answer, and let the request in.
+        Set the fields that every answer has, and let the request in.
 
         Raises:
             HTTPError: 400, 414 or 421.
         """
-        for name, value in self._headers:
-            request.setHeader(name, value)
-        self._allow_origin(request)
+        head = request.head
+        common = head.common
+        if common is None:
+            common = self._common + encode_fields(self._allow_origin(request))
+        request.common += common
         if len(request.uri) > self._settings.uri_bytes:
             raise HTTPError(414, f"the request's URI has more than {self._settings.uri_bytes} bytes")
-        host = request.getHeader("host")
-        if host is None:
-            if request.clientproto == b"HTTP/1.0":
-                return
-            raise HTTPError(400, "the Host header is missing")
-        if not self._is_known(host):
-            raise HTTPError(
-                421, "the server is not known by this name; name it in rest_api.allowed_hosts or rest_api.public_url"
-            )
+        if head.common is None:
+            self._check_host(request)
+            head.common = common
 
     def client_address(self, request: WebRequest) -> str:
         """Give who asks: behind a trusted proxy, whom the proxy names."""
@@ -80,22 +79,36 @@ class Gate:
     def _is_trusted(self, address: str) -> bool:
         return _is_address(address) and any(ip_address(address) in n for n in self._settings.trusted_proxies)
 
-    def _allow_origin(self, request: WebRequest) -> None:
+    def _check_host(self, request: WebRequest) -> None:
+        host = request.getHeader("host")
+        if host is None:
+            if request.clientproto == b"HTTP/1.0":
+                return
+            raise HTTPError(400, "the Host header is missing")
+        if not self._is_known(host):
+            raise HTTPError(
+                421, "the server is not known by this name; name it in rest_api.allowed_hosts or rest_api.public_url"
+            )
+
+    def _allow_origin(self, request: WebRequest) -> Headers:
+        """Give the fields that tell a browser which pages may see the answer."""
+        fields = Headers()
         origins = self._settings.cors_origins
         if origins is None:
-            return
-        request.setHeader(b"vary", b"Origin")
+            return fields
+        fields.addRawHeader("vary", "Origin")
         origin = request.getHeader("origin")
         if origin is None:
-            return
+            return fields
         if "*" in origins:
             allowed = "*"
         elif origin in origins or (not origins and _LOCAL_ORIGIN.fullmatch(origin)):
             allowed = origin
         else:
-            return
-        request.setHeader("access-control-allow-origin", allowed)
-        request.setHeader("access-control-expose-headers", _EXPOSED_HEADERS)
+            return fields
+        fields.addRawHeader("access-control-allow-origin", allowed)
+        fields.addRawHeader("access-control-expose-headers", _EXPOSED_HEADERS)
+        return fields
 
     def _is_known(self, host: str) -> bool:
         known = self._hosts_seen.get(host)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
+from urllib.parse import unquote_to_bytes
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 
@@ -21,7 +22,7 @@ class PathTable(Generic[T]):
     """Paths by their segments; a path without parameters comes before one with some."""
 
     def __init__(self) -> None:
-        self._fixed: dict[tuple[str, ...], T] = {}
+        self._fixed: dict[bytes, tuple[T, dict[str, str]]] = {}
         self._shapes: dict[int, list[tuple[int, ...]]] = {}
         self._found: dict[_Key, tuple[T, dict[int, str]]] = {}
 
@@ -32,7 +33,7 @@ class PathTable(Generic[T]):
         if any("{" in part for place, part in enumerate(segments) if place not in names):
             return False
         if not names:
-            self._fixed[tuple(segments)] = found
+            self._fixed[path.encode()] = found, {}
             return True
         shapes = self._shapes.setdefault(len(segments), [])
         if tuple(names) not in shapes:
@@ -40,11 +41,23 @@ class PathTable(Generic[T]):
         self._found[_key(segments, tuple(names))] = (found, names)
         return True
 
-    def find(self, segments: Sequence[str]) -> tuple[T, dict[str, str]] | None:
-        """Give what was added for a path, and its parameters' values; None when there is nothing."""
-        fixed = self._fixed.get(tuple(segments))
+    def find(self, path: bytes) -> tuple[T, dict[str, str]] | None:
+        """
+        Give what was added for a path as it was asked for, and its parameters' values; None when there is nothing.
+
+        Raises:
+            UnicodeDecodeError: the path is not UTF-8, or a segment that is quoted is not.
+        """
+        fixed = self._fixed.get(path)
         if fixed is not None:
-            return fixed, {}
+            return fixed
+        segments = path.decode("utf-8")[1:].split("/")
+        if b"%" in path:
+            segments = [unquote_to_bytes(part).decode("utf-8") for part in segments]
+            if not any("/" in part for part in segments):
+                fixed = self._fixed.get(f"/{'/'.join(segments)}".encode())
+                if fixed is not None:
+                    return fixed
         for shape in self._shapes.get(len(segments), ()):
             found = self._found.get(_key(segments, shape))
             if found is not None and all(segments[place] for place in shape):
@@ -53,4 +66,4 @@ class PathTable(Generic[T]):
 
 
 def _key(segments: Sequence[str], places: tuple[int, ...]) -> _Key:
-    return tuple(None if place in places else segment for place, segment in enumerate(segments))
+    return tuple([None if place in places else segment for place, segment in enumerate(segments)])

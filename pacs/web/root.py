@@ -5,13 +5,13 @@ checked against its route, and answered; whatever goes wrong is told as JSON.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -20,21 +20,21 @@ from twisted.web.server import NOT_DONE_YET
 
 from pacs.monitoring.denials import Denials
 from pacs.security.access import Principal, Role
-from pacs.web.answers import JSON_TYPE, Answer, Stream, encode_json
+from pacs.web.answers import NOTHING, Answer, Stream, error_answer
 from pacs.web.authentication import BY_NOTHING, Authenticator
+from pacs.web.coroutines import begin
 from pacs.web.errors import HTTPError
 from pacs.web.gate import Gate
 from pacs.web.paths import PathTable
 from pacs.web.request import WebRequest
-from pacs.web.routes import Call, Route, parse_query
+from pacs.web.routes import Call, QueryReader, Route
+from pacs.web.sending import send_answer, send_stream
 from pacs.web.sessions import Identity
 from pacs.web.settings import WebSettings
 
 if TYPE_CHECKING:
     from klein.resource import KleinResource
 
-GZIP_LEAST_BYTES: Final = 1400
-GZIP_MOST_BYTES: Final = 4 << 20  # more would keep the reactor for too long
 _PLACE: Final = re.compile(r"\{(\w+)(\.\.\.)?\}")
 _PUBLIC: Final = Identity(Principal(name="", peer_address="", role=Role.NONE), BY_NOTHING)
 
@@ -43,7 +43,23 @@ Translate = Callable[[Exception], HTTPError | None]
 
 
 Serve = Callable[..., Coroutine[Deferred[Any], Any, object]]
-"""Answers a request whose path has these values; gives the body, or that it was sent already."""
+"""Answers a request whose path has these values, for klein."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """
+    What can be done at a path.
+
+    Attributes:
+        allowed: the methods, as people read them.
+        queries: read the query of each method.
+    """
+
+    path: str
+    methods: Mapping[bytes, Route]
+    allowed: str
+    queries: Mapping[bytes, QueryReader]
 
 
 class WebRoot:
@@ -74,7 +90,7 @@ class WebRoot:
         self._translate = translate
         self._closed = closed
         self._gate = Gate(settings)
-        self._paths: PathTable[Serve] = PathTable()
+        self._paths: PathTable[Endpoint] = PathTable()
         self._left_to_klein: list[tuple[str, Serve]] = []
         paths: dict[str, dict[str, Route]] = {}
         for route in routes:
@@ -86,22 +102,26 @@ class WebRoot:
         """Answer a request, now or later."""
         try:
             self._gate.enter(request)
-            request.path.decode("utf-8")
-            segments = [part.decode("utf-8") for part in request.postpath or ()]
+            found = self._paths.find(request.path)
             request.method.decode("ascii")
         except HTTPError as error:
-            return self._write(request, _error_answer(error))
+            send_answer(request, error_answer(error))
+            return NOT_DONE_YET
         except UnicodeDecodeError:
-            return self._write(request, _error_answer(HTTPError(400, "the path is not UTF-8")))
-        found = self._paths.find(segments)
+            send_answer(request, error_answer(HTTPError(400, "the path is not UTF-8")))
+            return NOT_DONE_YET
         if found is None:
+            request.postpath = [unquote_to_bytes(part) for part in request.path[1:].split(b"/")]
             rendered: object = self._klein.render(request)
             return rendered
-        serve, values = found
-        running = Deferred.fromCoroutine(serve(request, **values))
-        if not running.called:
+        try:
+            running = begin(self._serve(request, *found))
+        except Exception:  # noqa: BLE001 - the border: a fault in what answers
+            self._broke_off(Failure(), request)
+            return NOT_DONE_YET
+        if running is not None:
             request.notifyFinish().addErrback(lambda _: running.cancel())
-        running.addCallback(_finish, request).addErrback(self._broke_off, request)
+            running.addErrback(self._broke_off, request)
         return NOT_DONE_YET
 
     # -- within
@@ -110,14 +130,19 @@ class WebRoot:
         methods = dict(by_method)
         if "GET" in methods:
             methods["HEAD"] = methods["GET"]
-        allowed = ", ".join([*methods, "OPTIONS"])
+        endpoint = Endpoint(
+            path=path,
+            methods={method.encode(): route for method, route in methods.items()},
+            allowed=", ".join([*methods, "OPTIONS"]),
+            queries={method.encode(): QueryReader(route.query) for method, route in methods.items()},
+        )
+        if self._paths.add(path, endpoint):
+            return
 
         async def serve(request: WebRequest, **values: str) -> object:
-            request.route = path
-            return await self._serve(request, methods, allowed, values)
+            await self._serve(request, endpoint, values)
+            return NOT_DONE_YET  # it is answered
 
-        if self._paths.add(path, serve):
-            return
         serve.__name__ = f"serve {path}"
         rule = _PLACE.sub(lambda m: f"<path:{m[1]}>" if m[2] else f"<{m[1]}>", path)
         self._left_to_klein.append((rule, serve))
@@ -142,28 +167,35 @@ class WebRoot:
             request.loseConnection()
 
     def _not_found(self, request: WebRequest, _: object) -> object:
-        return self._write(request, _error_answer(HTTPError(404, "there is nothing here")))
+        send_answer(request, error_answer(HTTPError(404, "there is nothing here")))
+        return NOT_DONE_YET
 
-    async def _serve(
-        self, request: WebRequest, methods: Mapping[str, Route], allowed: str, values: Mapping[str, str]
-    ) -> object:
+    async def _serve(self, request: WebRequest, endpoint: Endpoint, values: Mapping[str, str]) -> None:
+        request.route = endpoint.path
+        answer: Answer | Stream
         try:
-            if request.method == b"OPTIONS":
-                self._gate.answer_options(request, allowed)
-                return self._write(request, Answer(b"", 204, content_type=""))
-            route = methods.get(request.method_name)
-            if route is None:
-                raise HTTPError(405, f"{request.method_name[:16]} is not possible here", headers={"Allow": allowed})
-            answer = await route.handler(await self._call(route, request, values))
+            route = endpoint.methods.get(request.method)
+            if route is not None:
+                identity = _PUBLIC
+                if route.operation is not None:
+                    identity = self._authenticator.known(request) or await self._authenticate(request)
+                answer = await route.handler(self._call(route, endpoint, request, values, identity))
+            elif request.method == b"OPTIONS":
+                self._gate.answer_options(request, endpoint.allowed)
+                answer = NOTHING
+            else:
+                method = request.method_name[:16]
+                raise HTTPError(405, f"{method} is not possible here", headers={"Allow": endpoint.allowed})
         except HTTPError as error:
-            answer = _error_answer(error)
+            answer = error_answer(error)
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the border: whatever it is, the client is told in JSON
-            answer = _error_answer(self._foreseen(request, error))
-        if isinstance(answer, Stream):
-            return await self._send(request, answer)
-        return self._write(request, answer)
+            answer = error_answer(self._foreseen(request, error))
+        if isinstance(answer, Answer):
+            send_answer(request, answer)
+        else:
+            await send_stream(request, answer)
 
     def _foreseen(self, request: WebRequest, error: Exception) -> HTTPError:
         known = self._translate(error)
@@ -172,16 +204,20 @@ class WebRoot:
         self.log.failure("{method} {route} failed", method=request.method_name, route=request.route)
         return HTTPError(500, "the server failed; its log says why")
 
-    async def _call(self, route: Route, request: WebRequest, values: Mapping[str, str]) -> Call:
-        identity = _PUBLIC
-        if route.operation is not None:
-            identity = await self._authenticator.authenticate(request, self._gate.client_address(request))
-            if not identity.principal.may(route.operation):
-                raise HTTPError(403, self._denials.denied(identity.principal, route.operation))
+    async def _authenticate(self, request: WebRequest) -> Identity:
+        return await self._authenticator.authenticate(request, self._gate.client_address(request))
+
+    def _call(
+        self, route: Route, endpoint: Endpoint, request: WebRequest, values: Mapping[str, str], identity: Identity
+    ) -> Call:
+        if route.operation is not None and not identity.principal.may(route.operation):
+            raise HTTPError(403, self._denials.denied(identity.principal, route.operation))
         if route.is_patient_data and (reason := self._closed()):
             raise HTTPError(503, reason, headers={"Retry-After": "30"})
-        path = {parameter.name: parameter.parse(values[parameter.name]) for parameter in route.path_parameters}
-        query = parse_query(route, request.args or {})
+        path = values
+        if values:
+            path = {parameter.name: parameter.parse(values[parameter.name]) for parameter in route.path_parameters}
+        query = endpoint.queries[request.method].read(request.args or {})
         body = route.body.parse(self._read_json(request)) if route.body is not None else {}
         return Call(identity, path, query, body, request)
 
@@ -200,85 +236,6 @@ class WebRoot:
         if _is_deeper(value, self._settings.json_depth):
             raise HTTPError(400, f"the body is nested in more than {self._settings.json_depth} levels")
         return value
-
-    def _write(self, request: WebRequest, answer: Answer) -> bytes:
-        """Set status and headers; give the body for klein to write."""
-        body = answer.body
-        set_header = request.setHeader
-        if answer.is_one and request.method in (b"GET", b"HEAD") and answer.status == 200:
-            etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-            set_header("etag", etag)
-            if _is_listed(request.header("if-none-match"), etag):
-                request.setResponseCode(304)
-                return b""
-        request.setResponseCode(answer.status)
-        for name, value in answer.headers.items():
-            set_header(name, value)
-        if answer.content_type:
-            set_header("content-type", answer.content_type)
-        if GZIP_LEAST_BYTES <= len(body) <= GZIP_MOST_BYTES:
-            set_header("vary", "Origin, Accept-Encoding")
-            if _takes_gzip(request.header("accept-encoding")):
-                body = gzip.compress(body, 1, mtime=0)
-                set_header("content-encoding", "gzip")
-        if answer.status != 204:
-            set_header("content-length", str(len(body)))
-        return body
-
-    async def _send(self, request: WebRequest, stream: Stream) -> object:
-        try:
-            if stream.etag:
-                etag = f'"{stream.etag}"'
-                request.setHeader("etag", etag)
-                if _is_listed(request.header("if-none-match"), etag):
-                    request.setResponseCode(304)
-                    return b""
-            request.setHeader("content-type", stream.content_type)
-            for name, value in stream.headers.items():
-                request.setHeader(name, value)
-            if stream.length is not None:
-                request.setHeader("content-length", str(stream.length))
-            if request.method == b"HEAD":
-                return b""
-            try:
-                await stream.send(request)
-            except CancelledError:
-                raise
-            except Exception:  # noqa: BLE001 - the answer has begun: all that is left is to end the connection
-                self.log.failure("{route} broke off", route=request.route)
-                request.loseConnection()
-                return NOT_DONE_YET
-            return b""
-        finally:
-            stream.close()
-
-
-def _finish(body: object, request: WebRequest) -> None:
-    if request.is_gone:
-        return
-    if isinstance(body, bytes):
-        request.write(body)
-    if not request.finished:
-        request.finish()
-
-
-def _error_answer(error: HTTPError) -> Answer:
-    return Answer(encode_json(error.body()), error.status, JSON_TYPE, error.headers)
-
-
-def _is_listed(header: str, etag: str) -> bool:
-    return bool(header) and (
-        header.strip() == "*" or etag in (part.strip().removeprefix("W/") for part in header.split(","))
-    )
-
-
-def _takes_gzip(header: str) -> bool:
-    """Whether gzip is accepted (RFC 9110 12.5.3)."""
-    for part in header.split(","):
-        coding, _, weight = part.partition(";")
-        if coding.strip().lower() in ("gzip", "*"):
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
 
 
 def _refuse_constant(name: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pacs.security.access import Operation, Principal
 from pacs.web.answers import Answer, Stream
@@ -22,8 +22,7 @@ DEFAULT_PAGE: Final = 100
 LARGEST_OFFSET: Final = 10**12
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """
     A request that was found right.
 
@@ -109,29 +108,36 @@ def list_schema(item: Schema) -> dict[str, Any]:
     }
 
 
-def parse_query(route: Route, arguments: Mapping[bytes, list[bytes]]) -> dict[str, Any]:
+class QueryReader:
     """
-    Give the values of a query's parameters.
+    Reads the query of a route.
 
     A parameter that nobody knows is refused: a filter that is left out would show more than was asked for.
-
-    Raises:
-        HTTPError: 400.
     """
-    values = {parameter.name: parameter.default for parameter in route.query if parameter.default is not None}
-    if not arguments:
+
+    def __init__(self, parameters: tuple[Parameter, ...]) -> None:
+        self._known = {parameter.name.encode(): parameter for parameter in parameters}
+        self._defaults = {item.name: item.default for item in parameters if item.default is not None}
+
+    def read(self, arguments: Mapping[bytes, list[bytes]]) -> dict[str, Any]:
+        """
+        Give the values of the parameters that were given, and defaults.
+
+        Raises:
+            HTTPError: 400.
+        """
+        values = self._defaults.copy()
+        for raw_name, raw_values in arguments.items():
+            parameter = self._known.get(raw_name)
+            if parameter is None:
+                name = raw_name.decode("utf-8", "replace")[:64]
+                known = ", ".join(item.name for item in self._known.values())
+                raise HTTPError(400, f"{name!r}: unknown parameter; known are {known or 'none'}")
+            if len(raw_values) > 1:
+                raise HTTPError(400, f"{parameter.name}: is given more than once")
+            try:
+                text = raw_values[0].decode("utf-8")
+            except UnicodeDecodeError:
+                raise HTTPError(400, f"{parameter.name}: is not UTF-8") from None
+            values[parameter.name] = parameter.parse(text)
         return values
-    known = {parameter.name: parameter for parameter in route.query}
-    for raw_name, raw_values in arguments.items():
-        name = raw_name.decode("utf-8", "replace")
-        parameter = known.get(name)
-        if parameter is None:
-            raise HTTPError(400, f"{name[:64]!r}: unknown parameter; known are {', '.join(known) or 'none'}")
-        if len(raw_values) > 1:
-            raise HTTPError(400, f"{name}: is given more than once")
-        try:
-            text = raw_values[0].decode("utf-8")
-        except UnicodeDecodeError:
-            raise HTTPError(400, f"{name}: is not UTF-8") from None
-        values[name] = parameter.parse(text)
-    return values

@@ -21,6 +21,7 @@ _DATE: Final = r"([0-9]{4})-?(0[1-9]|1[0-2])-?(0[1-9]|[12][0-9]|3[01])"
 _MOMENT: Final = r"[0-9]{2}(:?[0-9]{2}(:?[0-9]{2}(\.[0-9]{1,6})?)?)?"
 _TIME: Final = rf"{_MOMENT}(-({_MOMENT})?)?|-{_MOMENT}"
 _NO_CONTROLS: Final = r"[^\x00-\x1f\x7f-\x9f]*"
+_IS_UID, _IS_DATE, _IS_TIME, _IS_NO_CONTROLS = map(re.compile, (_UID, _DATE, _TIME, _NO_CONTROLS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +41,26 @@ class Type:
 def _text(value: str) -> str:
     if len(value) > LONGEST_TEXT:
         raise ValueError(f"has more than {LONGEST_TEXT} characters")
-    if not re.fullmatch(_NO_CONTROLS, value):
+    if not _IS_NO_CONTROLS.fullmatch(value):
         raise ValueError("has control characters")
     return value
 
 
 def _uid(value: str) -> str:
-    if len(value) > 64 or not re.fullmatch(_UID, value):
+    if len(value) > 64 or not _IS_UID.fullmatch(value):
         raise ValueError("is not a UID")
     return value
 
 
 def _date(value: str) -> str:
-    match = re.fullmatch(_DATE, value)
+    match = _IS_DATE.fullmatch(value)
     if match is None:
         raise ValueError("is not a date such as 20240131 or 2024-01-31")
     return "".join(match.groups())
 
 
 def _time(value: str) -> str:
-    if not re.fullmatch(_TIME, value):
+    if not _IS_TIME.fullmatch(value):
         raise ValueError("is neither a time such as 0830 or 08:30:00 nor a range such as 0800-1200")
     return value
 

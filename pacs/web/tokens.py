@@ -55,12 +55,18 @@ class TokenRegistry:
         """Give the token whose secret this is, if it may be used."""
         token_id = token_id_of(secret)
         token = self._tokens.get(token_id) if token_id is not None else None
-        now_s = self._now_s()
-        if token is None or not token.matches(secret, now_s):
+        if token is None or not token.matches(secret, self._now_s()):
             return None
+        return token if self.may_use(token) else None
+
+    def may_use(self, token: Token) -> bool:
+        """Whether a token that was found may be used once more; that it is used is noted."""
+        now_s = self._now_s()
+        if self._tokens.get(token.id) is not token or token.has_expired(now_s):
+            return False
         if now_s - self._used.get(token.id, 0.0) > USE_NOTED_EVERY_S:
             self._note_use(token, now_s)
-        return token
+        return True
 
     def is_valid(self, token: Token) -> bool:
         """Whether a token that was found may still be used."""

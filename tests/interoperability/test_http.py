@@ -13,6 +13,7 @@ import ssl
 import stat
 import sys
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -407,6 +408,24 @@ def test_a_session_changes_nothing_for_other_peoples_pages(server: Server, origi
         server, "/api/v1/tokens", method="POST", token=None, headers=own, json_body={"name": "x", "role": "viewer"}
     )
     assert made.status == 201
+
+
+def test_a_token_that_is_revoked_is_refused_on_a_connection_that_is_kept(server: Server) -> None:
+    made = fetch(server, "/api/v1/tokens", method="POST", json_body={"name": "brief", "role": "viewer"}).json
+    connection = HTTPConnection("127.0.0.1", server.http_port, timeout=30)
+
+    def status() -> int:
+        connection.request("GET", "/api/v1/studies", headers={"Authorization": f"Bearer {made['token']}"})
+        reply = connection.getresponse()
+        reply.read()
+        return reply.status
+
+    try:
+        assert [status() for _ in range(3)] == [200] * 3
+        assert fetch(server, f"/api/v1/tokens/{made['id']}", method="DELETE").status == 204
+        assert [status() for _ in range(3)] == [401] * 3
+    finally:
+        connection.close()
 
 
 def test_a_session_ends_when_its_token_is_revoked(server: Server) -> None:

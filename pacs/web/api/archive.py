@@ -56,7 +56,9 @@ ITEMS: Final[Mapping[Level, dict[str, Any]]] = {
 
 
 def _list_of(value: str) -> list[str]:
-    return [part for part in value.split("\\") if part]
+    if "\\" in value:
+        return [part for part in value.split("\\") if part]
+    return [value] if value else []
 
 
 def _number(value: str) -> int | None:
@@ -194,7 +196,8 @@ class ArchiveRoutes:
 
     def _all(self, level: Level) -> Any:
         async def answer(call: Call) -> Answer:
-            return await self._page(call, listing_of(level, call.query))
+            listing = listing_of(level, call.query)
+            return _as_page(listing, await self._find(call, listing))
 
         return answer
 

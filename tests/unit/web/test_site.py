@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from pacs.web.site import CLOSING_S, LimitedChannel
+from pacs.web.channel import CLOSING_S, LimitedChannel
 
 
 class SilentClient:
