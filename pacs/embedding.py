@@ -14,7 +14,8 @@ from typing import Any
 from twisted.internet.interfaces import IReactorCore
 from twisted.logger import globalLogBeginner
 
-from pacs.application import Server, make_service
+from pacs.application import make_service
+from pacs.assembly.process import Server
 from pacs.config import Loaded, load_configuration
 from pacs.events import (
     AccessDenied,

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from pacs.archive.archive import Archive
 from pacs.archive.checks import ArchiveChecks
 from pacs.monitoring.checks import HealthChecks
-from pacs.monitoring.health import ComponentHealth, HealthRegister
+from pacs.monitoring.health import ComponentHealth, HealthRegister, LatenessWatchdog
 
 
 class HealthService(Service):
@@ -31,3 +31,18 @@ class HealthService(Service):
     def stopService(self) -> None:
         super().stopService()
         self._checks.stop()
+
+
+class WatchdogService(Service):
+    """Runs the lateness watchdog."""
+
+    def __init__(self, watchdog: LatenessWatchdog) -> None:
+        self._watchdog = watchdog
+
+    def startService(self) -> None:
+        super().startService()
+        self._watchdog.start()
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._watchdog.stop()
