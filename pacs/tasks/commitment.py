@@ -30,7 +30,8 @@ from pacs.net.association import Association
 from pacs.net.nodes import RemoteNode, RemoteNodes
 from pacs.security.access import Principal, Role
 from pacs.tasks.commitment_report import NotTaken, Report, Reporter
-from pacs.tasks.queue import GiveUp, Policy, TaskQueue, TryAgain
+from pacs.tasks.kinds import GiveUp, Policy, TryAgain
+from pacs.tasks.queue import TaskQueue
 
 KIND: Final = "storage_commitment"
 DAY_S: Final = 86400.0

@@ -12,10 +12,8 @@ attempt need not survive a power cut, because an attempt that is forgotten is ma
 
 from __future__ import annotations
 
-import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
@@ -30,6 +28,7 @@ from pacs.archive.index.tasks import Task, TaskState
 from pacs.archive.index.writer import IndexWriter
 from pacs.events import Event, EventBus
 from pacs.monitoring.metrics import Metrics
+from pacs.tasks.kinds import Events, Failed, GiveUp, Handler, Kind, Policy, TryAgain
 from pacs.tasks.periodically import Periodically
 
 LEASE_S: Final = 60.0
@@ -38,38 +37,10 @@ LOOK_INTERVAL_S: Final = 10.0
 """Another process may have added or left a task; what this one does it learns at once."""
 
 PURGE_INTERVAL_S: Final = 3600.0
-JITTER: Final = 0.2
 _MICROSECONDS: Final = 1_000_000
-_DAY_S: Final = 86400.0
 
 T = TypeVar("T")
 Page = tuple[int, list[Task]]
-Events = Sequence[Event]
-Handler = Callable[[Task], Awaitable[Events | None]]
-"""
-Does what a task says; raises `TryAgain` or `GiveUp`, and may be called again for the same task. What it gives is noted
-in the change feed in the transaction that ends the task: once, however often the task is tried.
-"""
-
-Failed = Callable[[Task, str], Events]
-"""The same for a task that is given up; called with the reason."""
-
-
-class TryAgain(Exception):
-    """
-    It can't be done now.
-
-    Attributes:
-        after_s: when to try again; None leaves it to the queue.
-    """
-
-    def __init__(self, reason: str, after_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.after_s = after_s
-
-
-class GiveUp(Exception):
-    """It can't be done, and trying again would not help."""
 
 
 class NoSuchTask(Exception):
@@ -78,33 +49,6 @@ class NoSuchTask(Exception):
 
 class NotPossible(Exception):
     """The task's state does not allow it; the message says which it has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """
-    How tasks of a kind are tried.
-
-    Attributes:
-        concurrency: how many are run at once by this process.
-        first_delay_s, longest_delay_s: after the first failure, and at most; each is twice the one before.
-        give_up_after_s: a task that is older is not tried again.
-        attempt_timeout_s: a longer attempt has failed.
-        keeps_done_s, keeps_failed_s: how long an ended task stays visible.
-    """
-
-    concurrency: int = 4
-    first_delay_s: float = 5.0
-    longest_delay_s: float = 900.0
-    give_up_after_s: float = 3 * _DAY_S
-    attempt_timeout_s: float = 600.0
-    keeps_done_s: float = 7 * _DAY_S
-    keeps_failed_s: float = 90 * _DAY_S
-
-    def delay_s(self, attempts: int) -> float:
-        """Give how long to wait after some attempts, somewhat at random: not all come back at once."""
-        delay_s = self.first_delay_s * 2.0 ** min(attempts - 1, 32)
-        return min(delay_s, self.longest_delay_s) * random.uniform(1 - JITTER, 1 + JITTER)
 
 
 class Change(Protocol):
@@ -117,13 +61,6 @@ class Change(Protocol):
         events: Callable[[T], Sequence[Event]] | None = None,
         is_durable: bool = True,
     ) -> T: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    handler: Handler
-    policy: Policy
-    failed: Failed
 
 
 class TaskQueue:
@@ -157,7 +94,7 @@ class TaskQueue:
         self._clock = clock
         self._bus = bus
         self._metrics = metrics
-        self._kinds: dict[str, _Kind] = {}
+        self._kinds: dict[str, Kind] = {}
         self._running: dict[int, tuple[str, Deferred[Any]]] = {}
         self._is_started = False
         self._is_looking = False
@@ -176,7 +113,7 @@ class TaskQueue:
         self, kind: str, handler: Handler, policy: Policy | None = None, *, failed: Failed = lambda *_: ()
     ) -> None:
         """Have tasks of a kind done; before the queue is started."""
-        self._kinds[kind] = _Kind(handler, policy or Policy(), failed)
+        self._kinds[kind] = Kind(handler, policy or Policy(), failed)
 
     async def add(self, kind: str, key: str, payload: Mapping[str, Any], not_before_s: float | None = None) -> int:
         """
@@ -398,7 +335,7 @@ class TaskQueue:
         attempt.addBoth(self._attempted, task, kind)
         attempt.addBoth(self._forget, task, attempt)
 
-    def _attempted(self, result: Events | Failure | None, task: Task, kind: _Kind) -> Deferred[None] | None:
+    def _attempted(self, result: Events | Failure | None, task: Task, kind: Kind) -> Deferred[None] | None:
         """Note how an attempt ended; an interrupted one is noted by whoever interrupted it."""
         if not isinstance(result, Failure):
             return self._leave(task, TaskState.DONE, events=result or ())

@@ -30,10 +30,11 @@ from pacs.archive.index.changes import Change
 from pacs.archive.index.tasks import Task, add_task, cancel_others, count_unended
 from pacs.archive.index.writer import IndexWriter
 from pacs.events import DURABLE, LIVE, Event, EventBus
+from pacs.tasks.kinds import Policy, TryAgain
 from pacs.tasks.periodically import Periodically
 from pacs.tasks.posting import Answered, NotPosted, signature
 from pacs.tasks.queue import Change as ChangeIndex
-from pacs.tasks.queue import Policy, TaskQueue, TryAgain
+from pacs.tasks.queue import TaskQueue
 
 KIND: Final = "webhook"
 POLICY: Final = Policy(concurrency=4, first_delay_s=1.0, attempt_timeout_s=30.0, keeps_done_s=3600.0)

@@ -22,17 +22,14 @@ from pacs.archive.index.tasks import Task, TaskState, add_task
 from pacs.archive.index.writer import IndexWriter
 from pacs.events import Event, EventBus, HealthChanged
 from pacs.monitoring.metrics import Metrics
+from pacs.tasks.kinds import GiveUp, Handler, Policy, TryAgain
 from pacs.tasks.queue import (
     LEASE_S,
     LOOK_INTERVAL_S,
     PURGE_INTERVAL_S,
-    GiveUp,
-    Handler,
     NoSuchTask,
     NotPossible,
-    Policy,
     TaskQueue,
-    TryAgain,
 )
 
 T = TypeVar("T")
