@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import Select
@@ -17,15 +18,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from pacs.archive.attributes import ATTRIBUTES_OF, Level
 from pacs.archive.batch import CommittedObject
 from pacs.archive.candidate import Candidate
+from pacs.archive.changing import change
 from pacs.archive.commit import CommitThread, Job
 from pacs.archive.deidentified import DeidentifiedIncoming
 from pacs.archive.deletion import Deleted, Deletion
-from pacs.archive.derive import Derivable, Derived, DeriveThread
+from pacs.archive.derive import Derived, DeriveThread
 from pacs.archive.errors import ArchiveClosed, ArchiveError, ObjectGone, StorageFailed
-from pacs.archive.feed import note_events
 from pacs.archive.headers import HeaderReader
 from pacs.archive.incoming import Incoming
 from pacs.archive.index.finding import Finding
@@ -35,6 +35,7 @@ from pacs.archive.index.removal import Doomed
 from pacs.archive.index.search import statement_for
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import InstanceHeader, Stored
+from pacs.archive.kept import count_in_thread, derivable, image_received, note_derived, underived_in_thread
 from pacs.archive.objects.files import FileStore
 from pacs.archive.objects.journal import Journal
 from pacs.archive.opening import open_in_thread
@@ -57,13 +58,8 @@ JOURNAL: Final = "journal"
 EXAMINED_ROWS: Final = 32  # at once, of a query that looks into headers
 ROWS_AT_ONCE: Final = 1000  # of a lookup in the reactor
 _SOP_INSTANCE_UID: Final = 0x00080018
-DERIVED_PK: Final = "derived_pk"
 
 T = TypeVar("T")
-
-_PATIENT_ID: Final = [a.column for a in ATTRIBUTES_OF[Level.PATIENT]].index("patient_id")
-_STUDY_UID: Final = [a.column for a in ATTRIBUTES_OF[Level.STUDY]].index("study_instance_uid")
-_SERIES_UID: Final = [a.column for a in ATTRIBUTES_OF[Level.SERIES]].index("series_instance_uid")
 
 
 class Archive:
@@ -204,11 +200,7 @@ class Archive:
         """Set the gauges, and queue what is still to be derived."""
         self._metrics.archive_counted(count_in_thread(connection))
         assert self._derive is not None
-        rows = connection.execute(
-            "SELECT pk, path, data_set_offset, transfer_syntax_uid FROM instances WHERE sha256 IS NULL AND pk > "
-            "coalesce((SELECT CAST(value AS INTEGER) FROM archive_state WHERE name = 'derived_pk'), 0) ORDER BY pk"
-        )
-        self._derive.add([Derivable(*row) for row in rows])
+        self._derive.add(underived_in_thread(connection))
 
     def _finish_deletions(self) -> None:
         if self._deletion is not None:
@@ -434,63 +426,24 @@ class Archive:
         """
         if self._commit is None:
             raise ArchiveClosed("the archive is not open")
-        results: list[T] = []
-        errors: list[Exception] = []
-
-        def job(writer: IndexWriter) -> None:
-            writer.flush()  # the batch's own rows are not taken back with a change that fails
-            first_change_id = writer.next_change_id
-            writer.execute("SAVEPOINT change")
-            try:
-                results.append(function(writer))
-                if events is not None and self.settings.keeps_changes:
-                    note_events(writer, events(results[0]))
-            except Exception as error:  # noqa: BLE001 - it is raised where the change was asked for
-                errors.append(error)
-                writer.drop_changes(first_change_id)
-                writer.execute("ROLLBACK TO change")
-                writer.forget()
-            writer.execute("RELEASE change")
-
-        await self._commit.run(job, is_durable=is_durable)
-        if errors:
-            raise errors[0]
-        return results[0]
+        return await change(
+            self._commit, function, events=events if self.settings.keeps_changes else None, is_durable=is_durable
+        )
 
     # -- after a batch
 
     def _committed_in_thread(self, stored: Sequence[CommittedObject], duration_s: float) -> None:
-        metrics = self._metrics
-        size_bytes = 0
-        derive = self._derive
-        assert derive is not None
-        derivable: list[Derivable] = []
-        for item in stored:
-            candidate = item.candidate
-            size_bytes += candidate.size_bytes
-            derivable.append(
-                Derivable(
-                    item.pk,
-                    item.path,
-                    candidate.data_set_offset,
-                    candidate.header.transfer_syntax_uid,
-                    candidate.scanned,
-                )
-            )
-        derive.add(derivable)
-        metrics.batch_stored(len(stored), size_bytes, duration_s)
+        assert self._derive is not None
+        self._derive.add([derivable(item) for item in stored])
+        self._metrics.batch_stored(len(stored), sum(item.candidate.size_bytes for item in stored), duration_s)
         if self._bus.has_subscribers(ImageReceived):
-            self._bus.publish_all([_image_received(item) for item in stored if not item.candidate.is_rebuilt])
+            self._bus.publish_all([image_received(item) for item in stored if not item.candidate.is_rebuilt])
 
     def _derived_in_thread(self, group: list[Derived]) -> None:
         commit = self._commit
         assert commit is not None
 
-        def note(writer: IndexWriter) -> None:
-            writer.set_derived(group)
-            writer.set_state(DERIVED_PK, str(group[-1].pk))  # they are derived in the order of their keys
-
-        commit.run(note).addErrback(self._not_noted)
+        commit.run(partial(note_derived, group=group)).addErrback(self._not_noted)
 
     def _not_noted(self, failure: Failure) -> None:
         self.log.failure("checksums could not be noted; they are computed again at the next start", failure)
@@ -502,28 +455,3 @@ class Archive:
             " and both are marked as a conflict ({count} since the start)",
             count=self._conflicts,
         )
-
-
-def count_in_thread(connection: sqlite3.Connection) -> Mapping[str, int]:
-    """Count patients, studies, series, instances and bytes, by what the rows of studies tell."""
-    row = connection.execute(
-        "SELECT (SELECT count(*) FROM patients), count(*), coalesce(sum(num_series), 0),"
-        " coalesce(sum(num_instances), 0), coalesce(sum(size_bytes), 0) FROM studies"
-    ).fetchone()
-    return dict(zip(("patients", "studies", "series", "instances", "bytes"), row, strict=True))
-
-
-def _image_received(item: CommittedObject) -> ImageReceived:
-    candidate, values = item.candidate, item.values
-    return ImageReceived(
-        sop_instance_uid=candidate.header.sop_instance_uid,
-        sop_class_uid=candidate.header.sop_class_uid,
-        patient_id=values.patient[_PATIENT_ID],
-        study_instance_uid=values.study[_STUDY_UID],
-        series_instance_uid=values.series[_SERIES_UID],
-        calling_ae=candidate.source_ae_title,
-        size_bytes=candidate.size_bytes,
-        anonymized=candidate.is_anonymized,
-        peer_address=candidate.peer_address,
-        is_replacement=item.replaced is not None,
-    )
