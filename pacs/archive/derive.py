@@ -22,7 +22,7 @@ from twisted.logger import Logger
 
 from pacs.archive.objects.files import FileStore
 from pacs.dataset.errors import DataSetError
-from pacs.dataset.scanner import DataSetScanner, ScanLimits, ScannedDataSet
+from pacs.dataset.scanner import DataSetScanner, ScanLimits
 from pacs.dataset.transfer_syntaxes import TRANSFER_SYNTAXES
 
 READ_BYTES: Final = 1 << 18
@@ -36,6 +36,13 @@ _PAIR: Final = struct.Struct("<QQ")
 _COUNT: Final = struct.Struct("<L")
 
 
+class Outline(NamedTuple):
+    """Where the bulk values of a data set are: what its header needs of a `ScannedDataSet`, and hundreds may wait."""
+
+    byte_count: int
+    holes: tuple[tuple[int, int], ...] | None
+
+
 class Derivable(NamedTuple):
     """An object whose derived data are missing."""
 
@@ -43,7 +50,7 @@ class Derivable(NamedTuple):
     path: str
     data_set_offset: int
     transfer_syntax_uid: str
-    scanned: ScannedDataSet | None = None
+    outline: Outline | None = None
     """What was seen when it arrived; None at a start, which scans it again."""
 
 
@@ -55,14 +62,14 @@ class Derived(NamedTuple):
     header: bytes | None
 
 
-def _pack_header(descriptor: int, start: int, scanned: ScannedDataSet) -> bytes | None:
+def _pack_header(descriptor: int, start: int, outline: Outline) -> bytes | None:
     """Give a data set without its bulk values, compressed: the holes, then what is around them."""
-    holes = scanned.holes
-    if holes is None or scanned.byte_count - sum(length for _, length in holes) > LARGEST_HEADER_BYTES:
+    holes = outline.holes
+    if holes is None or outline.byte_count - sum(length for _, length in holes) > LARGEST_HEADER_BYTES:
         return None
     parts = [_COUNT.pack(len(holes)), *(_PAIR.pack(*hole) for hole in holes)]
     position = 0
-    for offset, length in (*holes, (scanned.byte_count, 0)):
+    for offset, length in (*holes, (outline.byte_count, 0)):
         parts.append(os.pread(descriptor, offset - position, start + position))
         position = offset + length
     return zlib.compress(b"".join(parts), 1)
@@ -89,13 +96,13 @@ def derive(store: FileStore, item: Derivable, *, limits: ScanLimits) -> Derived:
     with os.fdopen(store.open_object(item.path), "rb", buffering=0) as file:
         while piece := file.read(READ_BYTES):
             digest.update(piece)
-        scanned = item.scanned or _scan(file.fileno(), item, limits)
-        if scanned is not None and not TRANSFER_SYNTAXES[item.transfer_syntax_uid].is_deflated:
-            header = _pack_header(file.fileno(), item.data_set_offset, scanned)
+        outline = item.outline or _scan(file.fileno(), item, limits)
+        if outline is not None and not TRANSFER_SYNTAXES[item.transfer_syntax_uid].is_deflated:
+            header = _pack_header(file.fileno(), item.data_set_offset, outline)
     return Derived(item.pk, digest.hexdigest(), header)
 
 
-def _scan(descriptor: int, item: Derivable, limits: ScanLimits) -> ScannedDataSet | None:
+def _scan(descriptor: int, item: Derivable, limits: ScanLimits) -> Outline | None:
     """Scan an object again; None for what has no header to keep."""
     try:
         scanner = DataSetScanner(item.transfer_syntax_uid, wanted=frozenset(), limits=limits)
@@ -105,7 +112,8 @@ def _scan(descriptor: int, item: Derivable, limits: ScanLimits) -> ScannedDataSe
         while piece := os.pread(descriptor, READ_BYTES, position):
             scanner.feed(piece)
             position += len(piece)
-        return scanner.finish()
+        scanned = scanner.finish()
+        return Outline(scanned.byte_count, scanned.holes)
     except DataSetError:
         return None
 

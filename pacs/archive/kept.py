@@ -10,7 +10,7 @@ from typing import Final
 
 from pacs.archive.attributes import ATTRIBUTES_OF, Level
 from pacs.archive.batch import CommittedObject
-from pacs.archive.derive import Derivable, Derived
+from pacs.archive.derive import Derivable, Derived, Outline
 from pacs.archive.index.writer import IndexWriter
 from pacs.events import ImageReceived
 
@@ -48,9 +48,8 @@ def note_derived(writer: IndexWriter, group: list[Derived]) -> None:
 def derivable(item: CommittedObject) -> Derivable:
     """Give what is derived from an object that was just committed."""
     candidate = item.candidate
-    return Derivable(
-        item.pk, item.path, candidate.data_set_offset, candidate.header.transfer_syntax_uid, candidate.scanned
-    )
+    outline = Outline(candidate.scanned.byte_count, candidate.scanned.holes)
+    return Derivable(item.pk, item.path, candidate.data_set_offset, candidate.header.transfer_syntax_uid, outline)
 
 
 def image_received(item: CommittedObject) -> ImageReceived:
