@@ -15,8 +15,7 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
-from pacs.assembly.region_rules import RegionRulesError, check_region_rules
-from pacs.config import ConfigurationError, Loaded, load_configuration
+from pacs.config import Configuration, ConfigurationError, Loaded, load_configuration
 from pacs.version import __version__
 
 
@@ -47,14 +46,21 @@ class Options(usage.Options):
             loaded = load_configuration(path, os.environ)
         except ConfigurationError as error:
             _refuse(str(error))
-        try:
-            check_region_rules(loaded.configuration)
-        except RegionRulesError as error:
-            _refuse(f"security.anonymization.region_rules: {error}")
+        if loaded.configuration.security.anonymization.region_rules is not None:
+            _check_region_rules(loaded.configuration)
         if self["check"]:
             print(yaml.safe_dump(loaded.configuration.masked(), sort_keys=False), end="")
             raise SystemExit(0)
         self["loaded"] = loaded
+
+
+def _check_region_rules(configuration: Configuration) -> None:
+    from pacs.assembly.region_rules import RegionRulesError, check_region_rules  # with the transformer's codec
+
+    try:
+        check_region_rules(configuration)
+    except RegionRulesError as error:
+        _refuse(f"security.anonymization.region_rules: {error}")
 
 
 def _refuse(message: str) -> NoReturn:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -17,13 +17,15 @@ from pacs.dataset.scanner import ScanLimits
 from pacs.deidentification.deidentifier import Deidentifier
 from pacs.deidentification.errors import NotDeidentifiable, VaultError
 from pacs.deidentification.profiles import Policy
-from pacs.deidentification.regions import load_region_rules
 from pacs.deidentification.settings import EngineSettings, Implementation
 from pacs.deidentification.tables import Profile
 from pacs.deidentification.vault import FINGERPRINT_FILE
 from pacs.monitoring.health import ComponentHealth, Health, HealthRegister
 from pacs.ul import IMPLEMENTATION_CLASS_UID
 from pacs.version import IMPLEMENTATION_VERSION_NAME
+
+if TYPE_CHECKING:
+    from pacs.deidentification.regions import RegionRule
 
 
 def vault_path(configuration: Configuration) -> Path:
@@ -48,7 +50,6 @@ def engine_settings(configuration: Configuration, *, profile: str | None = None)
         RegionRulesError: the file of region rules is wrong.
     """
     anonymization, limits = configuration.security.anonymization, configuration.server.limits
-    rules = anonymization.region_rules
     return EngineSettings(
         policy=Policy(
             Profile(profile or anonymization.profile), uids=anonymization.uids, burned_in=anonymization.burned_in
@@ -57,7 +58,7 @@ def engine_settings(configuration: Configuration, *, profile: str | None = None)
         fingerprint_path=fingerprint_path(configuration).absolute(),
         directory=Path(configuration.storage.root_path).absolute(),
         implementation=Implementation(IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME),
-        region_rules=load_region_rules(Path(rules)) if rules is not None else (),
+        region_rules=_region_rules(anonymization.region_rules),
         default_character_set=configuration.server.default_character_set,
         limits=ScanLimits(
             sequence_depth=limits.sequence_depth,
@@ -68,6 +69,14 @@ def engine_settings(configuration: Configuration, *, profile: str | None = None)
         memory_bytes=limits.transcoding_memory_bytes,
         output_bytes=limits.object_bytes,
     )
+
+
+def _region_rules(path: str | None) -> tuple[RegionRule, ...]:
+    if path is None:
+        return ()
+    from pacs.deidentification.regions import load_region_rules  # with the transformer's codec
+
+    return load_region_rules(Path(path))
 
 
 def make_deidentifier(configuration: Configuration, *, reactor: Any) -> Deidentifier | None:

@@ -23,7 +23,6 @@ from pacs.deidentification.vault import Vault
 from pacs.events import EventBus, PseudonymResolved
 from pacs.security.access import Principal, Role
 from pacs.security.audit import AuditLog
-from pacs.security.audit.copies import sent_copies
 
 T = TypeVar("T")
 
@@ -91,6 +90,8 @@ class VaultCommands:
 
     async def _sent(self, doomed: Sequence[Doomed], user: str) -> list[dict[str, str]]:
         """Give where objects went, as the audit log tells; that it was read is recorded."""
+        from pacs.security.audit.copies import sent_copies  # with an XML parser
+
         patient_ids = [value for part in doomed if part.level is Level.PATIENT for value in part.values]
         found = await deferToThread(sent_copies, self._audit.settings.log_path, patient_ids)
         self._audit.audit_log_used(user, peer_address="")

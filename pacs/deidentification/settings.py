@@ -7,11 +7,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pacs.dataset.scanner import DEFAULT_LIMITS, ScanLimits
 from pacs.deidentification.profiles import Policy
-from pacs.deidentification.regions import RegionRule
+
+if TYPE_CHECKING:
+    from pacs.deidentification.regions import RegionRule  # with the transformer's codec
 
 IN_MEMORY_BYTES: Final = 4 << 20
 
