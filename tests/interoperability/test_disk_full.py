@@ -83,7 +83,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_fills_up_in_mid_object_loses_nothing(small_disk: Path) -> None:
     filler = fill(small_disk / "data", leave_bytes=50 * MIB)
-    server = start(small_disk)
+    server = start(small_disk, warn_free_percent=10)
     try:
         acknowledged, is_full = store(server, range(1, 100), pixels=4 * MIB)
         assert is_full
