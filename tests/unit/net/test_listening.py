@@ -63,7 +63,7 @@ def test_what_a_protocol_raises_closes_its_connection_alone(listening: tuple[int
     """Neither the peer whose protocol could not be made, nor the one whose protocol did not begin, hangs."""
     port, output = listening
     for _ in range(2):
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as peer, suppress(ConnectionResetError):
+        with suppress(ConnectionResetError), socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
             assert peer.recv(10) == b""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
         assert peer.recv(10) == b"hello"
