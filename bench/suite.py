@@ -4,6 +4,7 @@ Cases that need archives with something in them: the peers are filled once, and 
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ def measure(suite: Suite, peers: Mapping[str, Peer], runs: int) -> Medians:
         figures: dict[str, list[float]] = {name: [] for name in names}
         for run in range(runs + 1):
             for name in names:
+                os.sync()  # what another has left unwritten would be written meanwhile
                 try:
                     figure = case.measure(peers[name])
                 except (Refused, OSError) as error:
