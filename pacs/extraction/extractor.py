@@ -81,12 +81,11 @@ class FrameExtractor:
         await self.pool.stop()
 
     def _start_worker(self) -> WorkerProcess:
-        settings = self._settings
-        first = {**asdict(settings), "directory": str(settings.directory), "equipment": asdict(self._equipment)}
+        first = {**self._settings.to_message(), "equipment": asdict(self._equipment)}
         return WorkerProcess(
             module="pacs.extraction.worker",
             task="extraction",
             settings=json.dumps(first).encode(),
-            seconds=settings.seconds,
+            seconds=self._settings.seconds,
             reactor=self._reactor,
         )

@@ -13,10 +13,8 @@ import json
 import os
 import resource
 import socket
-from pathlib import Path
 from typing import Any, Final
 
-from pacs.dataset.scanner import ScanLimits
 from pacs.extraction.changes import Equipment
 from pacs.extraction.errors import Cause, ExtractionError
 from pacs.extraction.extract import extract
@@ -34,9 +32,7 @@ def main() -> None:
         if given is None:
             return
         equipment = Equipment(**given.pop("equipment"))
-        settings = TranscodingSettings(
-            **{**given, "directory": Path(given["directory"]), "scan_limits": ScanLimits(**given["scan_limits"])}
-        )
+        settings = TranscodingSettings.from_message(given)
         os.nice(NICENESS)
         resource.setrlimit(resource.RLIMIT_AS, (settings.memory_bytes, settings.memory_bytes))
         for request, descriptor in requests(channel):

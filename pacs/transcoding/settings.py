@@ -4,8 +4,10 @@ How many worker processes there are, and what one data set may cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pacs.dataset.scanner import ScanLimits
 
@@ -30,3 +32,13 @@ class TranscodingSettings:
     output_bytes: int = 4 << 30
     idle_s: float = 60.0
     scan_limits: ScanLimits = field(default_factory=ScanLimits)
+
+    def to_message(self) -> dict[str, Any]:
+        """Give them as JSON can have them, for a worker's first message."""
+        return {**asdict(self), "directory": str(self.directory)}
+
+    @classmethod
+    def from_message(cls, given: Mapping[str, Any]) -> TranscodingSettings:
+        """Give what `to_message` was made of."""
+        limits = ScanLimits(**given["scan_limits"])
+        return cls(**{**given, "directory": Path(given["directory"]), "scan_limits": limits})

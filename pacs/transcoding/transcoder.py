@@ -5,7 +5,6 @@ Data sets in other transfer syntaxes, made by worker processes of `pacs.transcod
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 from pacs.dataset.file import DataSetFile
@@ -69,11 +68,10 @@ class Transcoder:
         await self.pool.stop()
 
     def _start_worker(self) -> WorkerProcess:
-        settings = self._settings
         return WorkerProcess(
             module="pacs.transcoding.worker",
             task="transcoding",
-            settings=json.dumps({**asdict(settings), "directory": str(settings.directory)}).encode(),
-            seconds=settings.seconds,
+            settings=json.dumps(self._settings.to_message()).encode(),
+            seconds=self._settings.seconds,
             reactor=self._reactor,
         )

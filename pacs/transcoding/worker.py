@@ -12,10 +12,8 @@ import json
 import os
 import resource
 import socket
-from pathlib import Path
 from typing import Any, Final
 
-from pacs.dataset.scanner import ScanLimits
 from pacs.transcoding.errors import TranscodingError
 from pacs.transcoding.settings import TranscodingSettings
 from pacs.workers.child import MESSAGE_BYTES, answer, open_channel, requests
@@ -29,9 +27,7 @@ def main() -> None:
         given = json.loads(channel.recv(MESSAGE_BYTES) or b"null")
         if given is None:
             return
-        settings = TranscodingSettings(
-            **{**given, "directory": Path(given["directory"]), "scan_limits": ScanLimits(**given["scan_limits"])}
-        )
+        settings = TranscodingSettings.from_message(given)
         from pacs.transcoding.convert import convert  # the codecs, before memory is limited
 
         os.nice(NICENESS)

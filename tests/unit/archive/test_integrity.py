@@ -18,7 +18,7 @@ from pacs.archive.objects.files import FileStore
 from pacs.archive.scrub import Fault, Kept, Pace, content_fault
 from pacs.monitoring.health import Health
 
-WAIT_S = 60.0
+WAIT_S = 20.0
 INSERT = (
     "INSERT INTO instances (series_pk, sop_instance_uid, transfer_syntax_uid, path, size_bytes, data_set_offset,"
     " sha256, received_at) VALUES (1, ?, '1.2.840.10008.1.2.1', ?, ?, 0, ?, 0)"
