@@ -7,11 +7,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -97,8 +98,16 @@ class Subscriber:
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 """Keep quiet."""
 
-        httpd = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        httpd.daemon_threads = True
+        connections: list[socket.socket] = []
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def process_request_thread(self, request: Any, client_address: Any) -> None:
+                connections.append(request)
+                super().process_request_thread(request, client_address)
+
+        httpd = Server(("127.0.0.1", self.port), Handler)
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*certificate)
@@ -111,6 +120,9 @@ class Subscriber:
             httpd.shutdown()
             thread.join()
             httpd.server_close()
+            for connection in connections:  # a kept one would take the next post, although nobody listens
+                with suppress(OSError):  # it is gone already
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def take(self, headers: dict[str, str], body: bytes) -> int:
         """Note a post; give what it is answered."""
