@@ -2,7 +2,7 @@
 Associations over TLS: the layer between TCP and the Upper Layer, which does not know of it.
 
 Twisted hands out decrypted data a record at a time, 16 KB at most; it is gathered here to what one read of the socket
-gave, since scanning and writing small pieces costs several times as much.
+gave, 1 MB at most, since scanning and writing small pieces costs several times as much.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pacs.net.tls_reading import Connection
 from pacs.security.handshake import HANDSHAKE_RECORD, NAME_MISMATCH, explain, what_speaks
 from pacs.security.tls import HasCertificateError, certificate_names
 
-GATHERED_BYTES: Final = 256 << 10
+GATHERED_BYTES: Final = 1 << 20
 _NOTED: Final = "certificate_of_peer"
 
 

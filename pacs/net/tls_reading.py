@@ -21,7 +21,7 @@ except ImportError:  # they are private: without them records are read one by on
 else:
     _openssl = _bindings
 
-PIECE_BYTES: Final = 256 << 10
+PIECE_BYTES: Final = 1 << 20
 RECORD_BYTES: Final = 16 << 10
 
 _LIBRARY: Final[Any] = getattr(_openssl, "lib", None)
@@ -48,7 +48,7 @@ class Connection(SSL.Connection):
 
     def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
         """
-        Receive up to 256 KB, whatever `bufsiz` says.
+        Receive up to 1 MB, whatever `bufsiz` says.
 
         Raises:
             SSL.Error: as pyOpenSSL's own.
