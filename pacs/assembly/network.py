@@ -19,6 +19,7 @@ from pacs.events import EventBus
 from pacs.monitoring.metrics import Metrics
 from pacs.net.acceptor import AcceptorFactory
 from pacs.net.admission import Admission
+from pacs.net.attention import attend
 from pacs.net.dispatch import ServiceDispatcher
 from pacs.net.listening import listen
 from pacs.net.nodes import RemoteNode, RemoteNodes
@@ -146,6 +147,7 @@ def make_acceptor(
         bus=bus,
         metrics=metrics,
         clock=reactor,
+        expect=attend(reactor),
     )
     return AcceptorService(
         factory=factory,

@@ -5,6 +5,7 @@ Who may associate: the acceptor's protocol and factory (PS3.8 section 7.1), with
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from typing import ClassVar, Final
@@ -49,6 +50,7 @@ from pacs.ul import (
     AssociateIndication,
     Implementation,
     ProviderAbortIndication,
+    ReleaseIndication,
     Role,
     State,
     negotiate,
@@ -76,11 +78,17 @@ class AcceptorProtocol(UpperLayerProtocol):
 
     def closed(self) -> None:
         self.factory.connection_closed(self)
+        self.factory.expect()
 
     def became_idle(self) -> None:
         super().became_idle()
+        self.factory.expect()
         if self.factory.is_draining and not self._is_releasing:
             self.abort_and_close()
+
+    def _release_indicated(self, indication: ReleaseIndication) -> None:
+        super()._release_indicated(indication)
+        self.factory.expect()
 
     def refused_bytes(self, indication: ProviderAbortIndication) -> None:
         self.factory.bytes_refused(self.peer_address, str(indication.error))
@@ -163,12 +171,16 @@ class AcceptorProtocol(UpperLayerProtocol):
         self.established(association)
         self.factory.registry.established(self, association)
         self._apply(self._upper_layer.accept(accept))  # first of all: the peer waits
+        self.factory.expect()
         self.factory.association_established(association)
 
 
 class AcceptorFactory(Factory):
     """
     Makes a protocol for each connection, and decides who may associate.
+
+    Args:
+        expect: called when a peer was answered, so that its next message comes soon.
 
     Attributes:
         is_draining: no new associations; those without a running request end.
@@ -190,7 +202,9 @@ class AcceptorFactory(Factory):
         bus: EventBus,
         metrics: Metrics,
         clock: IReactorTime,
+        expect: Callable[[], None],
     ) -> None:
+        self.expect = expect
         self._settings = settings
         self._association_settings = association_settings
         self._admission = admission

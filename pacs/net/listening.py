@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Final
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv6Address
+from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+_CLOSED: Final = Failure(CONNECTION_DONE)
 ACCEPTS_AT_ONCE: Final = 64  # then the connections that are there get their turn
 
 
@@ -50,8 +52,24 @@ class ServerConnection(tcp.Server):
         """The peer closed: the Upper Layer has no half-closed connections (PS3.8 9.1.3)."""
         self.connectionLost(reason)
 
+    def _dataReceived(self, data: bytes | None) -> None:
+        if data:
+            self.protocol.dataReceived(data)
+        else:
+            self.connectionLost(_CLOSED)
 
-class _Port(tcp.Port):
+    def doWrite(self) -> Any:
+        """Write what waits, unless the peer was found gone by the read of the same event."""
+        return None if self.disconnected else super().doWrite()
+
+    def _closeSocket(self, orderly: bool) -> None:
+        if orderly:
+            self.socket.close()  # shutting it down before is for sockets that other processes have, too
+        else:
+            super()._closeSocket(orderly)
+
+
+class ListeningPort(tcp.Port):
     """Accepts what waits in one go."""
 
     transport = ServerConnection
@@ -113,6 +131,6 @@ def listen(port: int, factory: Factory, *, backlog: int, interface: str, reactor
     Raises:
         CannotListenError: it is taken, or may not be had.
     """
-    listening = _Port(port, factory, backlog, interface, reactor)
+    listening = ListeningPort(port, factory, backlog, interface, reactor)
     listening.startListening()
     return listening
