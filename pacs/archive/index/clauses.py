@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Select,
     and_,
     bindparam,
@@ -198,7 +199,10 @@ def _bind_name(condition: Name) -> Bound | None:
     for key in condition.keys:
         for place, text in name_patterns(key):
             form, found = _bind_name_pattern(text)
-            if place == ANY_GROUP:
+            if place == ANY_GROUP and form == "like":
+                forms.append("*like")
+                parameters += [f"%{found[0]}%", *found * 3]
+            elif place == ANY_GROUP:
                 forms += (f"0{form}", f"1{form}", f"2{form}")
                 parameters += found * 3
             else:
@@ -218,7 +222,10 @@ def _bind_name_pattern(text: str) -> tuple[str, list[str]]:
 def _bind_range(condition: Range) -> Bound:
     forms = ("unknown",) if condition.matches_unknown else ()
     if condition.kind is Matching.DATE:
-        return Bound(Clause("date", (condition.tag,), forms), _date_parameters(condition))
+        parameters = _date_parameters(condition)
+        if parameters[0][:4] != parameters[1][:4] and not condition.matches_unknown:
+            return Bound(Clause("date", (condition.tag,), ("years",)), (parameters[2], parameters[1], *parameters))
+        return Bound(Clause("date", (condition.tag,), forms), parameters)
     return Bound(Clause("time", (condition.tag,), forms), (condition.low or "000000", condition.high or "99"))
 
 
@@ -280,9 +287,28 @@ def _name(clause: Clause, take: Take) -> ColumnElement[bool]:
     Where every part is a range of an index, the parts are selected one by one: left to itself a planner takes so many
     ranges for a reason to read the whole table.
     """
+    keys = keys_by_name(clause, take)
+    if keys is not None:
+        key: ColumnElement[int] = TABLES[BY_TAG[clause.tags[0]].level].c.pk
+        return key.in_(keys)
     groups = _NAME_GROUPS[clause.tags[0]]
-    if any(form[1:] == "like" for form in clause.forms):
-        return or_(*(_name_part(groups[int(form[0])], form[1:], take) for form in clause.forms))
+    parts = []
+    for form in clause.forms:
+        if form == "*like":
+            parts.append(_name_anywhere(groups, take))
+        else:
+            parts.append(_name_part(groups[int(form[0])], form[1:], take))
+    return or_(*parts)
+
+
+def keys_by_name(clause: Clause, take: Take) -> CompoundSelect[Any] | None:
+    """
+    Give the keys of a name's matches, perhaps several times, where every part of the clause is a range of an index;
+    else None, and nothing was taken.
+    """
+    if clause.kind != "name" or any(form[1:] == "like" for form in clause.forms):
+        return None
+    groups = _NAME_GROUPS[clause.tags[0]]
     table = TABLES[BY_TAG[clause.tags[0]].level]
     parts: list[Select[Any]] = []
     for form in clause.forms:
@@ -292,8 +318,12 @@ def _name(clause: Clause, take: Take) -> ColumnElement[bool]:
             parts.append(select(table.c.pk).where(column >= take(), column < take()))
         else:
             parts.append(select(table.c.pk).where(_name_part(column, kind, take)))
-    key: ColumnElement[int] = table.c.pk
-    return key.in_(union_all(*parts))
+    return union_all(*parts)
+
+
+def _name_anywhere(groups: Sequence[ColumnElement[str]], take: Take) -> ColumnElement[bool]:
+    """Match any of the groups; what no group can match is told by one look at the whole name."""
+    return and_(_like(groups[0], take()), or_(*(_like(group, take()) for group in groups for _ in range(2))))
 
 
 def _name_part(column: ColumnElement[str], form: str, take: Take) -> ColumnElement[bool]:
@@ -312,15 +342,21 @@ def _number(clause: Clause, take: Take) -> ColumnElement[bool]:
 
 
 def _date(clause: Clause, take: Take) -> ColumnElement[bool]:
-    """Match dates, those with points of old objects too (PS3.5 6.2, DA); a text that is no date is in no range."""
+    """
+    Match dates, those with points of old objects too (PS3.5 6.2, DA); a text that is no date is in no range.
+
+    A range over years is one range of an index, from its beginning with points to its end without: "." comes before
+    the digits. Within a year that would be most of the year, so that there are two.
+    """
     column = column_of(clause.tags[0])
+    within = (column.between(take(), take()),) if "years" in clause.forms else ()
     parts = [
         and_(column.between(take(), take()), func.length(column) == literal_column("8")),
         and_(column.between(take(), take()), column.like(literal_column("'____.__.__'"))),
     ]
     if "unknown" in clause.forms:
         parts.append(column == literal_column("''"))
-    return or_(*parts)
+    return and_(*within, or_(*parts))
 
 
 def _padded_time(column: ColumnElement[Any]) -> ColumnElement[str]:

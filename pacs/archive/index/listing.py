@@ -7,6 +7,7 @@ need, and where nothing else is left to count than a page that is not full, noth
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Mapping
 from functools import lru_cache
@@ -16,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Integer, cast, func, literal_column, select
 
 from pacs.archive.attributes import Level
-from pacs.archive.index.clauses import TABLES, Clause, Parameters, bind, build
+from pacs.archive.index.clauses import TABLES, Clause, Parameters, bind, build, keys_by_name
 from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 from pacs.archive.index.search import UPWARDS, joined
 from pacs.archive.index.sql import compile_shape
@@ -108,6 +109,16 @@ _UNKNOWN: Final = frozenset("*?^=\\")
 _LEVEL_OF: Final = {table: level for level, table in TABLES.items()}
 _KEY: Final = itemgetter(-1)
 _NUMBERS: Final = frozenset(("series_number", "instance_number"))
+_JOIN: Final = re.compile(r"(?<! OUTER) JOIN ")
+_INDEXED: Final = frozenset(next(iter(index.columns)) for table in _LEVEL_OF for index in table.indexes)
+"""Columns whose order an index has."""
+
+_KEPT_COUNTS: Final[Mapping[Level, ColumnElement[Any]]] = {
+    Level.STUDY: PATIENTS.c.num_studies,
+    Level.SERIES: STUDIES.c.num_series,
+}
+"""How many rows of a level belong to each row of the one above it."""
+
 _NEARLY_UNIQUE: Final = frozenset((0x0020000D, 0x0020000E, 0x00080018, 0x00080050, 0x00100020))
 """Study, series and object by UID, Accession Number, Patient ID: an index finds them, and they are few."""
 
@@ -172,6 +183,17 @@ def page_statement(listing: Listing) -> Statement:
     return _filled(_statement(shape), [*parameters, listing.limit, listing.offset])
 
 
+def sorted_statement(listing: Listing) -> Statement:
+    """
+    Give the statement that sorts a whole list, and with it finds its page and counts it.
+
+    Behind a row's columns are the total and the key; when the page is empty there is one row, without a key.
+    """
+    clauses, parameters = _bound(listing)
+    shape = _Shape(listing.level, clauses, listing.sort, listing.is_descending, is_count=True)
+    return _filled(_statement(shape), [*parameters, listing.limit, listing.offset])
+
+
 def lookup_statement(listing: Listing) -> Statement:
     """
     Give the statement of a list of which an index finds a few rows: all of them, in no order, for so few SQLite's
@@ -184,12 +206,12 @@ def lookup_statement(listing: Listing) -> Statement:
 
 
 def page_of_lookup(listing: Listing, rows: list[Row]) -> ListPage | None:
-    """Give the page of what `lookup_statement` has found; None when there may be more."""
+    """Give the page of what `lookup_statement` has found, each once; None when there may be more."""
     last = listing.offset + listing.limit
     if len(rows) > last:
         return None
     if len(rows) > 1:
-        rows.sort(key=_KEY, reverse=listing.is_descending)
+        rows = sorted({row[-1]: row for row in rows}.values(), key=_KEY, reverse=listing.is_descending)
     return ListPage([row[:-1] for row in rows[listing.offset : last]], len(rows))
 
 
@@ -208,11 +230,23 @@ def total_of(listing: Listing, rows: list[Row]) -> int | None:
 
 def list_in_thread(connection: sqlite3.Connection, listing: Listing) -> ListPage:
     """Read a part of a list."""
+    if _is_sorted_whole(listing):
+        rows = connection.execute(*sorted_statement(listing)).fetchall()
+        return ListPage([row[:-2] for row in rows if row[-1] is not None], rows[0][-2])
     rows = connection.execute(*page_statement(listing)).fetchall()
     total = total_of(listing, rows)
     if total is None:
         total = connection.execute(*count_statement(listing)).fetchone()[0]
     return ListPage(rows, total)
+
+
+def _is_sorted_whole(listing: Listing) -> bool:
+    """Whether no index has the order, or too much of it would be gone through row by row, for the conditions."""
+    if listing.sort is None:
+        return False
+    if _sorted_by(listing.sort, listing.level) not in _INDEXED or listing.sort in _NUMBERS:
+        return True
+    return bool(listing.conditions) and listing.offset > listing.limit
 
 
 def _bound(listing: Listing) -> tuple[tuple[Clause, ...], list[Any]]:
@@ -233,44 +267,95 @@ def _filled(statement: tuple[str, tuple[int, ...] | None], parameters: list[Any]
 
 @lru_cache(maxsize=REMEMBERED_SHAPES)
 def _lookup(level: Level, clauses: tuple[Clause, ...]) -> tuple[str, tuple[int, ...] | None]:
+    """Keys that an index of names gives are the first table: each of its ranges then is a query of its own."""
     parameters = Parameters()
-    where = (*(build(clause, parameters.take) for clause in clauses), *_of_level(level))
-    statement = select(*COLUMNS[level].values(), TABLES[level].c.pk).select_from(joined(level)).where(*where)
+    found: Any = joined(level)
+    where: list[ColumnElement[bool]] = []
+    for clause in clauses:
+        keys = keys_by_name(clause, parameters.take)
+        if keys is None:
+            where.append(build(clause, parameters.take))
+        else:
+            named = keys.cte(f"named_{parameters.count}")
+            found = found.join(named, named.c.pk == PATIENTS.c.pk)
+    statement = select(*COLUMNS[level].values(), TABLES[level].c.pk).select_from(found)
+    statement = statement.where(*where, *_of_level(level))
     return compile_shape(statement.limit(parameters.take()).offset(literal_column("0")))
 
 
 @lru_cache(maxsize=REMEMBERED_SHAPES)
 def _statement(shape: _Shape) -> tuple[str, tuple[int, ...] | None]:
-    return compile_shape(_count(shape) if shape.is_count else _page(shape))
+    make = _page if not shape.is_count else _count if shape.sort is None else _sorted_whole
+    text, order = compile_shape(make(shape))
+    return (_JOIN.sub(" CROSS JOIN ", text) if _is_from_above(shape) else text), order
 
 
 def _page(shape: _Shape) -> Any:
-    if shape.sort is not None:
-        return _sorted_page(shape, shape.sort)
+    """Find and sort keys alone, of no more tables than are needed, then look the page's rows up."""
     parameters = Parameters()
-    statement = select(*COLUMNS[shape.level].values()).select_from(joined(shape.level))
-    statement = statement.where(*(build(clause, parameters.take) for clause in shape.clauses), *_of_level(shape.level))
+    keys, order = _keys(shape, parameters)
+    page = keys.limit(parameters.take()).offset(parameters.take()).subquery("page")
+    found = page.join(TABLES[shape.level], page.c.pk == TABLES[shape.level].c.pk)
+    return select(*COLUMNS[shape.level].values()).select_from(_with_above(found, shape.level)).order_by(*order)
+
+
+def _sorted_whole(shape: _Shape) -> Any:
+    """
+    Sort all keys, count them, and look the page's rows up.
+
+    With a limit SQLite would sort into a tree, which takes longer than to sort all when the page is not near the
+    beginning; and the conditions are looked at once instead of twice.
+    """
+    parameters = Parameters()
+    keys, order = _keys(shape, parameters)
+    found = keys.cte("found").prefix_with("MATERIALIZED")
+    counted = select(func.count().label("total")).select_from(found).subquery("counted")
+    page = select(found.c.pk).limit(parameters.take()).offset(parameters.take()).subquery("page")
+    rows: Any = counted.outerjoin(page, literal_column("1"))
+    rows = rows.outerjoin(TABLES[shape.level], page.c.pk == TABLES[shape.level].c.pk)
+    rows = _with_above(rows, shape.level, is_outer=True)
+    return select(*COLUMNS[shape.level].values(), counted.c.total, page.c.pk).select_from(rows).order_by(*order)
+
+
+def _keys(shape: _Shape, parameters: Parameters) -> tuple[Any, tuple[Any, ...]]:
+    """Give the keys of a list in their order, and that order."""
     key = TABLES[shape.level].c.pk
-    statement = statement.order_by(key.desc() if shape.is_descending else key)
-    return statement.limit(parameters.take()).offset(parameters.take())
-
-
-def _sorted_page(shape: _Shape, sort: str) -> Any:
-    """Sort keys alone, of no more tables than are needed, then look the page's rows up: sorting whole rows is slow."""
-    parameters = Parameters()
-    columns, key = COLUMNS[shape.level], TABLES[shape.level].c.pk
-    column: Any = _SORTED_BY.get(sort, columns[sort])
-    value = cast(column, Integer) if sort in _NUMBERS else column
-    order = (value.desc(), key.desc()) if shape.is_descending else (value, key)
-    keys = select(key.label("pk")).select_from(_joined_for(shape, _LEVEL_OF[column.table]))
+    order: tuple[Any, ...] = (key,)
+    up_to = shape.level
+    if shape.sort is not None:
+        column = _sorted_by(shape.sort, shape.level)
+        order = (cast(column, Integer) if shape.sort in _NUMBERS else column, key)
+        up_to = _LEVEL_OF[column.table]
+    if shape.is_descending:
+        order = tuple(value.desc() for value in order)
+    keys = select(key.label("pk")).select_from(_joined_for(shape, up_to))
     keys = keys.where(*(build(clause, parameters.take) for clause in shape.clauses), *_of_level(shape.level))
-    page = keys.order_by(*order).limit(parameters.take()).offset(parameters.take()).subquery("page")
-    return select(*columns.values()).select_from(joined(shape.level).join(page, page.c.pk == key)).order_by(*order)
+    return keys.order_by(*order), order
+
+
+def _with_above(found: Any, level: Level, *, is_outer: bool = False) -> Any:
+    """Join the tables above a level."""
+    for lower, key, table in UPWARDS:
+        if LEVELS.index(lower) <= LEVELS.index(level):
+            found = found.join(table, key == table.c.pk, isouter=is_outer)
+    return found
+
+
+def _sorted_by(sort: str, level: Level) -> Any:
+    return _SORTED_BY.get(sort, COLUMNS[level][sort])
 
 
 def _count(shape: _Shape) -> Any:
+    """Count rows; what belongs to rows above is counted there already."""
     parameters = Parameters()
-    statement = select(func.count()).select_from(_joined_for(shape, shape.level))
+    counted: Any = func.count()
+    found = _joined_for(shape, shape.level)
+    kept = _KEPT_COUNTS.get(shape.level)
+    if kept is not None and _is_from_above(shape):
+        counted = func.coalesce(func.sum(kept), literal_column("0"))
+        above = shape._replace(level=_LEVEL_OF[kept.table])
+        found = _joined_for(above, above.level)
+    statement = select(counted).select_from(found)
     return statement.where(*(build(clause, parameters.take) for clause in shape.clauses), *_of_level(shape.level))
 
 
@@ -278,13 +363,41 @@ def _of_level(level: Level) -> tuple[ColumnElement[bool], ...]:
     return (INSTANCES.c.copy_number == literal_column("0"),) if level is Level.IMAGE else ()
 
 
+def _levels_of(shape: _Shape) -> set[int]:
+    """Give the places in `LEVELS` of what the conditions look at."""
+    tags = [tag for clause in shape.clauses for tag in clause.tags]
+    return {LEVELS.index(BY_TAG[tag].level if tag in BY_TAG else COMPUTED[tag][2]) for tag in tags}
+
+
+def _is_from_above(shape: _Shape) -> bool:
+    """
+    Whether all conditions are on one level above that of the list, which then is gone through first.
+
+    SQLite, left to itself, may look at each row of the list to find out what is above it.
+    """
+    levels = _levels_of(shape)
+    if len(levels) != 1:
+        return False
+    highest = levels.pop()
+    if shape.sort is not None and LEVELS.index(_LEVEL_OF[_sorted_by(shape.sort, shape.level).table]) < highest:
+        return False
+    return highest < LEVELS.index(shape.level)
+
+
 def _joined_for(shape: _Shape, up_to: Level) -> Any:
     """Give the table of a level with those above it that the conditions look at, and with all up to a level."""
-    tags = [tag for clause in shape.clauses for tag in clause.tags]
-    levels = [BY_TAG[tag].level if tag in BY_TAG else COMPUTED[tag][2] for tag in tags]
-    highest = min(map(LEVELS.index, (up_to, *levels)))
-    found: Any = TABLES[shape.level]
-    for lower, key, table in UPWARDS:
-        if highest < LEVELS.index(lower) <= LEVELS.index(shape.level):
+    highest = min(_levels_of(shape) | {LEVELS.index(up_to)})
+    links = [
+        (lower, key, table)
+        for lower, key, table in UPWARDS
+        if highest < LEVELS.index(lower) <= LEVELS.index(shape.level)
+    ]
+    if not _is_from_above(shape):
+        found: Any = TABLES[shape.level]
+        for _, key, table in links:
             found = found.join(table, key == table.c.pk)
+        return found
+    found = links[-1][2] if links else TABLES[shape.level]
+    for lower, key, table in reversed(links):
+        found = found.join(TABLES[lower], key == table.c.pk)
     return found
