@@ -9,12 +9,14 @@ PostgreSQL (in the collation "C") read such a range alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from time import gmtime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Select,
+    UnaryExpression,
     and_,
     bindparam,
     func,
@@ -23,6 +25,7 @@ from sqlalchemy import (
     select,
     union_all,
 )
+from sqlalchemy.sql.operators import custom_op
 
 from pacs.archive.attributes import Level, Matching
 from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
@@ -36,6 +39,7 @@ _ESCAPE: Final = "!"
 _LAST_CHARACTER: Final = "\U0010ffff"
 _BACKSLASH: Final[ColumnElement[str]] = literal_column("'\\'")
 _LARGEST_LIST: Final = 1024
+MANY_YEARS: Final = 6
 
 MULTIPLE: Final = frozenset(
     tag
@@ -224,9 +228,17 @@ def _bind_range(condition: Range) -> Bound:
     if condition.kind is Matching.DATE:
         parameters = _date_parameters(condition)
         if parameters[0][:4] != parameters[1][:4] and not condition.matches_unknown:
-            return Bound(Clause("date", (condition.tag,), ("years",)), (parameters[2], parameters[1], *parameters))
+            form = "many years" if _has_many_years(condition) else "years"
+            return Bound(Clause("date", (condition.tag,), (form,)), (parameters[2], parameters[1], *parameters))
         return Bound(Clause("date", (condition.tag,), forms), parameters)
     return Bound(Clause("time", (condition.tag,), forms), (condition.low or "000000", condition.high or "99"))
+
+
+def _has_many_years(condition: Range) -> bool:
+    """Whether a range of dates has so much of an archive that its index would only be a detour."""
+    this_year = gmtime().tm_year
+    first, last = (int(end[:4]) if end[:4].isdigit() else 0 for end in (condition.low, condition.high))
+    return min(last or this_year, this_year) - first >= MANY_YEARS
 
 
 def _date_parameters(condition: Range) -> tuple[str, ...]:
@@ -346,10 +358,16 @@ def _date(clause: Clause, take: Take) -> ColumnElement[bool]:
     Match dates, those with points of old objects too (PS3.5 6.2, DA); a text that is no date is in no range.
 
     A range over years is one range of an index, from its beginning with points to its end without: "." comes before
-    the digits. Within a year that would be most of the year, so that there are two.
+    the digits. Within a year that would be most of the year, so that there are two. Many years are looked at row by
+    row.
     """
     column = column_of(clause.tags[0])
-    within = (column.between(take(), take()),) if "years" in clause.forms else ()
+    within: tuple[ColumnElement[bool], ...] = ()
+    if "many years" in clause.forms:
+        column = UnaryExpression(column, operator=custom_op("+"))  # not by the index
+        within = (column.between(take(), take()),)
+    elif "years" in clause.forms:
+        within = (column.between(take(), take()),)
     parts = [
         and_(column.between(take(), take()), func.length(column) == literal_column("8")),
         and_(column.between(take(), take()), column.like(literal_column("'____.__.__'"))),

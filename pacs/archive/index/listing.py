@@ -14,7 +14,8 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Integer, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, Integer, UnaryExpression, cast, func, literal_column, select
+from sqlalchemy.sql.operators import custom_op
 
 from pacs.archive.attributes import Level
 from pacs.archive.index.clauses import TABLES, Clause, Parameters, bind, build, keys_by_name
@@ -324,7 +325,10 @@ def _keys(shape: _Shape, parameters: Parameters) -> tuple[Any, tuple[Any, ...]]:
     up_to = shape.level
     if shape.sort is not None:
         column = _sorted_by(shape.sort, shape.level)
-        order = (cast(column, Integer) if shape.sort in _NUMBERS else column, key)
+        value = cast(column, Integer) if shape.sort in _NUMBERS else column
+        if shape.is_count:
+            value = UnaryExpression(value, operator=custom_op("+"))  # an index would have rows be read in its order
+        order = (value, key)
         up_to = _LEVEL_OF[column.table]
     if shape.is_descending:
         order = tuple(value.desc() for value in order)
