@@ -228,8 +228,9 @@ def _bind_range(condition: Range) -> Bound:
     if condition.kind is Matching.DATE:
         parameters = _date_parameters(condition)
         if parameters[0][:4] != parameters[1][:4] and not condition.matches_unknown:
-            form = "many years" if _has_many_years(condition) else "years"
-            return Bound(Clause("date", (condition.tag,), (form,)), (parameters[2], parameters[1], *parameters))
+            if _has_many_years(condition):
+                return Bound(Clause("date", (condition.tag,), ("many years",)), parameters)
+            return Bound(Clause("date", (condition.tag,), ("years",)), (parameters[2], parameters[1], *parameters))
         return Bound(Clause("date", (condition.tag,), forms), parameters)
     return Bound(Clause("time", (condition.tag,), forms), (condition.low or "000000", condition.high or "99"))
 
@@ -259,6 +260,11 @@ def _bind_period(condition: Period) -> Bound:
 def build(clause: Clause, take: Take) -> ColumnElement[bool]:
     """Give the SQL of a clause; `take` makes its parameters, in the order in which they were bound."""
     return _BUILDERS[clause.kind](clause, take)
+
+
+def without_index(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Give what SQLite takes for the same value and looks up in no index: a plus before it, which changes no text."""
+    return UnaryExpression(column, operator=custom_op("+"))
 
 
 def _like(column: ColumnElement[str], pattern: Any) -> ColumnElement[bool]:
@@ -364,8 +370,7 @@ def _date(clause: Clause, take: Take) -> ColumnElement[bool]:
     column = column_of(clause.tags[0])
     within: tuple[ColumnElement[bool], ...] = ()
     if "many years" in clause.forms:
-        column = UnaryExpression(column, operator=custom_op("+"))  # not by the index
-        within = (column.between(take(), take()),)
+        column = without_index(column)
     elif "years" in clause.forms:
         within = (column.between(take(), take()),)
     parts = [

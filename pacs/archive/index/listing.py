@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Integer, UnaryExpression, cast, func, literal_column, select
-from sqlalchemy.sql.operators import custom_op
+from sqlalchemy import ColumnElement, Integer, cast, func, literal_column, select
 
 from pacs.archive.attributes import Level
-from pacs.archive.index.clauses import TABLES, Clause, Parameters, bind, build, keys_by_name
+from pacs.archive.index.clauses import TABLES, Clause, Parameters, bind, build, keys_by_name, without_index
 from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 from pacs.archive.index.search import UPWARDS, joined
 from pacs.archive.index.sql import compile_shape
@@ -170,7 +169,6 @@ class _Shape(NamedTuple):
     clauses: tuple[Clause, ...]
     sort: str | None
     is_descending: bool
-    is_count: bool
 
 
 Statement = tuple[str, tuple[Any, ...]]
@@ -180,8 +178,8 @@ Statement = tuple[str, tuple[Any, ...]]
 def page_statement(listing: Listing) -> Statement:
     """Give the statement of a list's page."""
     clauses, parameters = _bound(listing)
-    shape = _Shape(listing.level, clauses, listing.sort, listing.is_descending, is_count=False)
-    return _filled(_statement(shape), [*parameters, listing.limit, listing.offset])
+    shape = _Shape(listing.level, clauses, listing.sort, listing.is_descending)
+    return _filled(_statement(_page, shape), [*parameters, listing.limit, listing.offset])
 
 
 def sorted_statement(listing: Listing) -> Statement:
@@ -191,8 +189,8 @@ def sorted_statement(listing: Listing) -> Statement:
     Behind a row's columns are the total and the key; when the page is empty there is one row, without a key.
     """
     clauses, parameters = _bound(listing)
-    shape = _Shape(listing.level, clauses, listing.sort, listing.is_descending, is_count=True)
-    return _filled(_statement(shape), [*parameters, listing.limit, listing.offset])
+    shape = _Shape(listing.level, clauses, listing.sort, listing.is_descending)
+    return _filled(_statement(_sorted_whole, shape), [*parameters, listing.limit, listing.offset])
 
 
 def lookup_statement(listing: Listing) -> Statement:
@@ -219,7 +217,7 @@ def page_of_lookup(listing: Listing, rows: list[Row]) -> ListPage | None:
 def count_statement(listing: Listing) -> Statement:
     """Give the statement that counts the whole list."""
     clauses, parameters = _bound(listing)
-    return _filled(_statement(_Shape(listing.level, clauses, None, is_descending=False, is_count=True)), parameters)
+    return _filled(_statement(_count, _Shape(listing.level, clauses, None, is_descending=False)), parameters)
 
 
 def total_of(listing: Listing, rows: list[Row]) -> int | None:
@@ -285,8 +283,7 @@ def _lookup(level: Level, clauses: tuple[Clause, ...]) -> tuple[str, tuple[int, 
 
 
 @lru_cache(maxsize=REMEMBERED_SHAPES)
-def _statement(shape: _Shape) -> tuple[str, tuple[int, ...] | None]:
-    make = _page if not shape.is_count else _count if shape.sort is None else _sorted_whole
+def _statement(make: Callable[[_Shape], Any], shape: _Shape) -> tuple[str, tuple[int, ...] | None]:
     text, order = compile_shape(make(shape))
     return (_JOIN.sub(" CROSS JOIN ", text) if _is_from_above(shape) else text), order
 
@@ -308,7 +305,7 @@ def _sorted_whole(shape: _Shape) -> Any:
     beginning; and the conditions are looked at once instead of twice.
     """
     parameters = Parameters()
-    keys, order = _keys(shape, parameters)
+    keys, order = _keys(shape, parameters, is_sorted_whole=True)
     found = keys.cte("found").prefix_with("MATERIALIZED")
     counted = select(func.count().label("total")).select_from(found).subquery("counted")
     page = select(found.c.pk).limit(parameters.take()).offset(parameters.take()).subquery("page")
@@ -318,7 +315,7 @@ def _sorted_whole(shape: _Shape) -> Any:
     return select(*COLUMNS[shape.level].values(), counted.c.total, page.c.pk).select_from(rows).order_by(*order)
 
 
-def _keys(shape: _Shape, parameters: Parameters) -> tuple[Any, tuple[Any, ...]]:
+def _keys(shape: _Shape, parameters: Parameters, *, is_sorted_whole: bool = False) -> tuple[Any, tuple[Any, ...]]:
     """Give the keys of a list in their order, and that order."""
     key = TABLES[shape.level].c.pk
     order: tuple[Any, ...] = (key,)
@@ -326,8 +323,8 @@ def _keys(shape: _Shape, parameters: Parameters) -> tuple[Any, tuple[Any, ...]]:
     if shape.sort is not None:
         column = _sorted_by(shape.sort, shape.level)
         value = cast(column, Integer) if shape.sort in _NUMBERS else column
-        if shape.is_count:
-            value = UnaryExpression(value, operator=custom_op("+"))  # an index would have rows be read in its order
+        if is_sorted_whole:
+            value = without_index(value)  # it would have the rows be read in its order
         order = (value, key)
         up_to = _LEVEL_OF[column.table]
     if shape.is_descending:
