@@ -36,13 +36,14 @@ class Attention:
 
     Args:
         reactor: whose events are waited for and served.
+        is_awake: it may look again before it sleeps.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, *, is_awake: bool) -> None:
         self._poll = reactor._poller.poll
         self._selectables: dict[int, Any] = reactor._selectables
         self._serve = reactor._doReadOrWrite
-        self._is_awake = len(os.sched_getaffinity(0)) >= LEAST_PROCESSORS
+        self._is_awake = is_awake
         self._is_expecting = False
         self._in_vain = 0
         self._left_out = 0
@@ -95,7 +96,7 @@ def attend(reactor: Any) -> Callable[[], None]:
     if not isinstance(attention, Attention):
         if type(reactor) is not EPollReactor:
             return _sleep_at_once
-        attention = Attention(reactor)
+        attention = Attention(reactor, is_awake=len(os.sched_getaffinity(0)) >= LEAST_PROCESSORS)
         vars(reactor)["doIteration"] = attention.iterate
     return attention.expect
 

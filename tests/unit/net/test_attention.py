@@ -4,7 +4,6 @@ The attentive reactor serves as Twisted's does, looks awake only after an answer
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -141,16 +140,15 @@ def test_an_error_of_one_connection_ends_that_one_alone(reactor: Any) -> None:
     assert [str(event["failure"].value) for event in logged if event["isError"]] == ["on purpose"]
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with one processor the reactor always sleeps")
 def test_it_stays_awake_after_an_answer_alone_and_gives_up_where_that_is_in_vain(reactor: Any) -> None:
-    expect = attend(reactor)
-    poll = Poll(reactor.doIteration.__self__)
-    reactor.doIteration(0.001)
+    attention = Attention(reactor, is_awake=True)
+    expect, poll = attention.expect, Poll(attention)
+    attention.iterate(0.001)
     assert poll.taken() == [0.001], "nothing was expected"
 
     expect()
     started_s = time.perf_counter()
-    reactor.doIteration(0.001)
+    attention.iterate(0.001)
     assert time.perf_counter() - started_s > LOOKS_FOR_S
     waited = poll.taken()
     assert set(waited[:-1]) == {0} and waited[-1] == 0.001, "it looks for a moment, then it sleeps"
@@ -158,7 +156,7 @@ def test_it_stays_awake_after_an_answer_alone_and_gives_up_where_that_is_in_vain
     awake = 0
     for _ in range(1000):
         expect()
-        reactor.doIteration(0.0001)
+        attention.iterate(0.0001)
         awake += len(poll.taken()) > 1
     assert awake <= MOST_DOUBLINGS + 1000 // (1 << MOST_DOUBLINGS), "nothing came, time and again"
 
@@ -170,10 +168,18 @@ def test_it_stays_awake_after_an_answer_alone_and_gives_up_where_that_is_in_vain
             expect()
             if not factory.noted:
                 time.sleep(0.001)  # it has come
-            reactor.doIteration(0.0001)
+            attention.iterate(0.0001)
             if factory.noted and len(poll.taken()) == 1:
                 break
         assert factory.noted == [b"here it is"]
+
+
+def test_with_one_processor_it_sleeps_at_once(reactor: Any) -> None:
+    attention = Attention(reactor, is_awake=False)
+    poll = Poll(attention)
+    attention.expect()
+    attention.iterate(0.001)
+    assert poll.taken() == [0.001]
 
 
 def test_a_reactor_is_made_attentive_once_and_another_kind_not_at_all(reactor: Any) -> None:
