@@ -6,17 +6,13 @@ are those of the plain statement that nobody would want to wait for on a large a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Final
 
 import pytest
 
 from pacs.archive.attributes import Level
-from pacs.archive.index.database import connect_reader
 from pacs.archive.index.listing import COLUMNS, list_in_thread, lookup_statement, page_of_lookup
 from pacs.web.filters import listing_of
-from tests.unit.archive.test_query_search import fill
 
 TO_PATIENT: Final = "JOIN patients ON studies.patient_pk = patients.pk"
 JOINED: Final = {
@@ -63,14 +59,6 @@ OF_LEVEL: Final = {
 NUMBERS: Final = ("series_number",)
 SEARCHED: Final = {"patient_name": NAME, "referring_physician": "studies.referring_physician_search"}
 PAGES: Final = ((1, 0), (5, 3), (7, 40), (1000, 0), (1000, 2), (3, 100_000))
-
-
-@pytest.fixture(scope="module")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
-    path = tmp_path_factory.mktemp("index") / "index.db"
-    fill(path)
-    with closing(connect_reader(path)) as connection:
-        yield connection
 
 
 def plain(level: Level, where: str, sort: str | None, is_descending: bool) -> str:
