@@ -16,6 +16,8 @@ from pacs.dataset.code_extensions import ESCAPE, decode_extended, encode_extende
 
 DEFAULT_REPERTOIRE: Final = "ascii"
 UTF_8: Final = "ISO_IR 192"
+SHIFT_JIS: Final = "shift_jis"
+YEN: Final = "\N{YEN SIGN}"  # JIS X 0201 has it where ASCII has the backslash
 
 _SINGLE: Final[Mapping[str, str]] = {
     "": "ascii",
@@ -30,7 +32,7 @@ _SINGLE: Final[Mapping[str, str]] = {
     "ISO_IR 138": "iso8859-8",
     "ISO_IR 148": "iso8859-9",
     "ISO_IR 203": "iso8859-15",
-    "ISO_IR 13": "shift_jis",
+    "ISO_IR 13": SHIFT_JIS,
     "ISO_IR 166": "iso8859-11",
     "ISO_IR 192": "utf-8",
     "GB18030": "gb18030",
@@ -78,9 +80,8 @@ def _decode(raw: bytes, codec: str) -> str:
             return raw.decode("ascii")
         except UnicodeDecodeError:
             return raw.decode("utf-8", "replace")
-    if codec == "shift_jis":
-        return raw.decode(codec, "replace").replace("\\", "\N{YEN SIGN}")
-    return raw.decode(codec, "replace")
+    text = raw.decode(codec, "replace")
+    return text.replace("\\", YEN) if codec == SHIFT_JIS else text
 
 
 def decode_text(raw: bytes, specific_character_set: str, *, is_person_name: bool = False) -> str:
@@ -96,7 +97,8 @@ def decode_text(raw: bytes, specific_character_set: str, *, is_person_name: bool
     first = _codec_of(terms[0]) or DEFAULT_REPERTOIRE
     if ESCAPE in raw and (_uses_extensions(terms) or first == DEFAULT_REPERTOIRE):
         return decode_extended(raw, first, is_person_name=is_person_name, decode=_decode)
-    return _decode(raw, first)
+    text = _decode(raw, first)
+    return text.replace(YEN, "\\") if first == SHIFT_JIS and is_person_name else text  # 5CH divides values of names
 
 
 def encode_text(text: str, specific_character_set: str, *, is_person_name: bool = False) -> bytes | None:
@@ -105,7 +107,7 @@ def encode_text(text: str, specific_character_set: str, *, is_person_name: bool 
         return text.encode("ascii")
     terms = _terms(specific_character_set)
     codec = _codec_of(terms[0])
-    if codec is None:
+    if codec is None or (codec == SHIFT_JIS and is_person_name and YEN in text):  # its 5CH would divide the name
         return None
     if _uses_extensions(terms):
         return encode_extended(text, codec, terms, is_person_name=is_person_name)

@@ -6,7 +6,7 @@ Character sets both ways: names of PS3.5 annexes H to K and others, held against
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydicom.charset import convert_encodings, decode_bytes
 
@@ -75,6 +75,16 @@ def test_what_a_character_set_lacks_is_not_encoded(name: str, character_set: str
     assert encode_text(name, character_set, is_person_name=True) is None
 
 
+def test_what_divides_names_is_no_yen_sign() -> None:
+    """JIS X 0201 has the sign at 5CH, which in names can be nothing but what divides them (PS3.5 6.2, PN)."""
+    raw = b"\xd4\xcf\xc0\xde\\\xc0\xcf"
+    for character_set in ("ISO_IR 13", "ISO 2022 IR 13\\ISO 2022 IR 87"):
+        assert decode_text(raw, character_set, is_person_name=True) == "ﾔﾏﾀﾞ\\ﾀﾏ"
+        assert encode_text("ﾔﾏﾀﾞ\\ﾀﾏ", character_set, is_person_name=True) == raw
+        assert encode_text("¥ﾀﾏ", character_set, is_person_name=True) is None
+    assert decode_text(raw, "ISO_IR 13") == "ﾔﾏﾀﾞ¥ﾀﾏ"
+
+
 @given(raw=st.binary(max_size=60), character_set=st.sampled_from([*NAMES, "", "nonsense", "\\ISO 2022 IR 13"]))
 def test_any_bytes_are_some_text(raw: bytes, character_set: str) -> None:
     assert isinstance(decode_text(b"\x1b" + raw, character_set, is_person_name=True), str)
@@ -87,6 +97,7 @@ def test_any_bytes_are_some_text(raw: bytes, character_set: str) -> None:
          "ISO 2022 IR 100\\ISO 2022 IR 144\\ISO 2022 IR 87"]
     ),
 )  # fmt: skip
+@example(text="\\ｱ", character_set="ISO 2022 IR 13\\ISO 2022 IR 87")
 def test_what_is_encoded_is_read_back(text: str, character_set: str) -> None:
     raw = encode_text(text, character_set, is_person_name=True)
     if raw is not None and not text.isascii():
