@@ -349,7 +349,7 @@ class RestAPI(Section):
 class Monitoring(Section):
     """Health and metrics."""
 
-    health_check_interval_seconds: float = Field(default=30, gt=0, le=3600, description="between looks")
+    health_check_interval_seconds: float = Field(default=30, gt=0, le=3600, description="a fault shows within it")
     metrics_enabled: bool = Field(default=True, description="serve /metrics")
 
 

@@ -19,7 +19,10 @@ from twisted.python.failure import Failure
 from pacs.monitoring.health import ComponentHealth, Health
 
 LONGEST_S: Final = 10.0
-SHORTEST_S: Final = 1.0
+SHORTEST_S: Final = 0.5
+LOOKS_AN_INTERVAL: Final = 2
+SHARE_OF_A_LOOK: Final = 0.4
+"""Of the interval: a fault that begins right after a look is seen by the next one, and told before the interval ends."""
 
 Finding = tuple[Health, str]
 
@@ -46,7 +49,8 @@ class HealthChecks:
     Runs checks.
 
     Args:
-        interval_s: between two looks; a look has as much time, ten seconds at most.
+        interval_s: within which a fault is noticed: a look is begun twice in it, and has less than half of it to answer,
+            ten seconds at most.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -55,14 +59,14 @@ class HealthChecks:
         self._checks = checks
         self._clock = clock
         self._interval_s = interval_s
-        self._timeout_s = max(SHORTEST_S, min(LONGEST_S, interval_s))
+        self._timeout_s = max(SHORTEST_S, min(LONGEST_S, SHARE_OF_A_LOOK * interval_s))
         self._running: dict[int, Deferred[None]] = {}
         self._loop = LoopingCall(self._look)
         self._loop.clock = clock
 
     def start(self) -> None:
         """Look now, and then again and again."""
-        self._loop.start(self._interval_s)
+        self._loop.start(self._interval_s / LOOKS_AN_INTERVAL)
 
     def stop(self) -> None:
         """Look no longer."""

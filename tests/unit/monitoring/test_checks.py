@@ -91,6 +91,23 @@ def test_a_database_that_is_locked_or_gone_is_noticed_in_one_interval(tmp_path: 
     assert watched.changes == ["database unhealthy", "database healthy"] * 2
 
 
+def test_what_stops_answering_right_after_a_look_is_noticed_in_one_interval() -> None:
+    watched = Watched()
+    answers: list[Deferred[Finding]] = []
+
+    async def look() -> Finding:
+        answers.append(Deferred())
+        return await answers[-1]
+
+    checks = watched.checks(look)
+    checks.start()
+    answers[0].callback((Health.HEALTHY, "it answers"))
+    assert watched.register.components() == {"database": "healthy"}
+    watched.clock.pump([0.5] * int(2 * INTERVAL_S))
+    assert watched.register.components() == {"database": "unhealthy"}
+    checks.stop()
+
+
 def test_a_look_that_does_not_answer_has_its_time_and_is_not_begun_again() -> None:
     watched = Watched()
     looks: list[Deferred[Finding]] = []
