@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= config/pacs_config.yaml
-DEBIAN := dcmtk strace orthanc
 unexport PYTHONDONTWRITEBYTECODE # a server that compiles itself at each start takes half as long again
 
 .PHONY: run test coverage lint soak bench debian schema clean
@@ -50,12 +49,12 @@ $(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
 
 # Debian's tools that the tests and benchmarks drive; installed when this is root and something is missing
 debian:
-	@missing=""; for tool in storescu:dcmtk strace:strace Orthanc:orthanc rsyslogd:rsyslog; do \
+	@missing=""; for tool in storescu:dcmtk strace:strace Orthanc:orthanc rsyslogd:rsyslog promtool:prometheus; do \
 	  command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool##*:}"; done; \
 	ls /usr/lib/*/rsyslog/lmnsd_ossl.so >/dev/null 2>&1 || missing="$$missing rsyslog-openssl"; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
-	    service orthanc stop >/dev/null 2>&1 || true; \
+	    for service in orthanc prometheus prometheus-node-exporter; do service $$service stop >/dev/null 2>&1 || true; done; \
 	  else echo "missing:$$missing; install them with your package manager"; exit 1; fi; fi
 
 clean:
