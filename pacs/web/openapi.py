@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pacs.security.access import LEAST_ROLE
+from pacs.security.access import LEAST_ROLE, Operation
 from pacs.version import __version__
 from pacs.web.answers import Answer, one
 from pacs.web.errors import CODES
@@ -59,12 +59,12 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
 
 
 def openapi_route(routes: Sequence[Route]) -> Route:
-    """Give the route of the document itself; it holds nothing that is secret."""
+    """Give the route of the document itself, for whoever may log in: the contract does not name it as public."""
 
     async def answer(_: Call) -> Answer:
         return one(found)
 
-    route = Route("GET", PATH, None, answer, "This document", "system", answer={"type": "object"})
+    route = Route("GET", PATH, Operation.READ_STATUS, answer, "This document", "system", answer={"type": "object"})
     found = document((*routes, route))
     return route
 

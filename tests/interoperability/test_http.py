@@ -241,15 +241,32 @@ def test_cross_origin_requests_come_from_listed_origins_alone(server: Server, or
 
 
 def test_head_gzip_and_etags_work(server: Server) -> None:
-    head = fetch(server, "/api/v1/openapi.json", method="HEAD", token=None)
-    whole = fetch(server, "/api/v1/openapi.json", token=None)
-    packed = fetch(server, "/api/v1/openapi.json", token=None, headers={"Accept-Encoding": "gzip"})
+    head = fetch(server, "/api/v1/openapi.json", method="HEAD")
+    whole = fetch(server, "/api/v1/openapi.json")
+    packed = fetch(server, "/api/v1/openapi.json", headers={"Accept-Encoding": "gzip"})
     assert head.body == b""
     assert int(head.headers["content-length"]) == len(whole.body)
     assert packed.headers["content-encoding"] == "gzip"
     assert packed.body == whole.body
     etag = whole.headers["etag"]
-    assert fetch(server, "/api/v1/openapi.json", token=None, headers={"If-None-Match": etag}).status == 304
+    assert fetch(server, "/api/v1/openapi.json", headers={"If-None-Match": etag}).status == 304
+
+
+def test_only_what_the_contract_names_is_answered_without_a_token(server: Server) -> None:
+    paths = fetch(server, "/api/v1/openapi.json").json["paths"]
+    public = {path for path, operations in paths.items() for found in operations.values() if not found["security"]}
+    assert public == {
+        "/api/v1/health",
+        "/api/v1/system/metrics",
+        "/api/v1/system/status",
+        "/livez",
+        "/metrics",
+        "/readyz",
+    }
+    asked = [path for path, operations in paths.items() if "get" in operations and "{" not in path]
+    for path in asked:
+        assert (fetch(server, path, token=None).status == 401) == (path not in public), path
+    assert len(asked) >= 20
 
 
 def test_each_request_moves_its_counter_by_one(server: Server) -> None:

@@ -148,7 +148,7 @@ def test_only_an_administrator_deletes(server: Server) -> None:
 
 
 def test_the_document_has_them(server: Server) -> None:
-    paths = fetch(server, "/api/v1/openapi.json", token=None).json["paths"]
+    paths = fetch(server, "/api/v1/openapi.json").json["paths"]
     for path in ("/patients/{patient_id}", "/studies/{uid}", "/series/{uid}", "/instances/{uid}"):
         operation = paths[f"/api/v1{path}"]["delete"]
         assert {"204", "401", "403", "404", "503"} <= set(operation["responses"])
