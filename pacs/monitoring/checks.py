@@ -22,7 +22,7 @@ LONGEST_S: Final = 10.0
 SHORTEST_S: Final = 0.5
 LOOKS_AN_INTERVAL: Final = 2
 SHARE_OF_A_LOOK: Final = 0.4
-"""Of the interval: a fault that begins right after a look is seen by the next one, and told before the interval ends."""
+"""Of the interval: what begins right after a look is found by the next one, and told before the interval ends."""
 
 Finding = tuple[Health, str]
 
@@ -49,8 +49,8 @@ class HealthChecks:
     Runs checks.
 
     Args:
-        interval_s: within which a fault is noticed: a look is begun twice in it, and has less than half of it to answer,
-            ten seconds at most.
+        interval_s: within which a fault is noticed: a look is begun twice in it, and has less than half of it to
+            answer, ten seconds at most.
     """
 
     log: ClassVar[Logger] = Logger()
