@@ -93,6 +93,9 @@ class AcceptorProtocol(UpperLayerProtocol):
     def refused_bytes(self, indication: ProviderAbortIndication) -> None:
         self.factory.bytes_refused(self.peer_address, str(indication.error))
 
+    def refused_message(self, association: Association, why: str) -> None:
+        self.factory.message_refused(association, why)
+
     @property
     def origin(self) -> Origin:
         """Where the peer is, and who its certificate says it is."""
@@ -373,6 +376,18 @@ class AcceptorFactory(Factory):
         )
         if self._bus.has_subscribers(ConnectionAborted):
             self._bus.publish(ConnectionAborted(peer_address=peer_address, reason=why))
+
+    def message_refused(self, association: Association, why: str) -> None:
+        """Log a peer whose messages can't be read."""
+        self._refusals.warn(
+            self.log,
+            f"{association.peer_address} {association.calling_ae_title} message",
+            "association {association_id} of {calling_ae_title} from {peer_address} is aborted: {reason}",
+            association_id=association.association_id,
+            calling_ae_title=association.calling_ae_title,
+            peer_address=association.peer_address,
+            reason=why,
+        )
 
     def handshake_refused(self, peer_address: str, why: str) -> None:
         """Log and count a peer with which no TLS connection comes about."""

@@ -381,6 +381,7 @@ class Association:
 
     def _serving_failed(self, failure: Failure) -> None:
         if failure.check(CancelledError, AssociationClosed):
+            failure.cleanFailure()  # its traceback holds all that was received, and itself
             return
         self.log.failure("association {association_id} is aborted", failure, association_id=self.association_id)
         self._carrier.abort(2, 0)

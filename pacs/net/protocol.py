@@ -82,7 +82,7 @@ class UpperLayerProtocol(Protocol):
     Carries one Upper Layer connection.
 
     Attributes:
-        association: once it is established.
+        association: once it is established, until the transport is gone.
         last_received_s: when the peer was last heard, on the clock.
     """
 
@@ -171,6 +171,7 @@ class UpperLayerProtocol(Protocol):
         if association is not None and association.is_open:
             association.connection_lost()
         self.closed()
+        self.association = None  # which knows us, too: a circle would stay until the garbage is collected
 
     # -- the transport's consumer, told by it when its buffer is full (PS3.7 knows no flow control of its own)
 
@@ -370,12 +371,7 @@ class UpperLayerProtocol(Protocol):
     def _message_refused(self, error: DIMSEProtocolError) -> None:
         association = self.association
         assert association is not None
-        self.log.warn(
-            "association {association_id} of {calling_ae_title} is aborted: {reason}",
-            association_id=association.association_id,
-            calling_ae_title=association.calling_ae_title,
-            reason=str(error),
-        )
+        self.refused_message(association, str(error))
         self.end_reason = "protocol error"
         self.abort(ABORT_SOURCE_USER, REASON_NOT_SPECIFIED)
 
@@ -402,6 +398,15 @@ class UpperLayerProtocol(Protocol):
             "connection from {peer_address} is aborted: {reason}",
             peer_address=self.peer_address,
             reason=str(indication.error),
+        )
+
+    def refused_message(self, association: Association, why: str) -> None:
+        """The peer's fragments make no message; the abort is on its way."""
+        self.log.warn(
+            "association {association_id} of {calling_ae_title} is aborted: {reason}",
+            association_id=association.association_id,
+            calling_ae_title=association.calling_ae_title,
+            reason=why,
         )
 
     def _end_association(self) -> None:

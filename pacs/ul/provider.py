@@ -78,7 +78,7 @@ class UpperLayer:
     def __init__(self, *, role: Role, limits: Limits) -> None:
         self.role = role
         self.state = State.STA1
-        self._reader = PDUReader(limits=limits, sink=self)
+        self._reader = PDUReader(limits=limits)
         self.output: list[bytes] = []
         self._indications: list[Indication] = []
         self._request: AAssociateRQ | None = None
@@ -109,10 +109,10 @@ class UpperLayer:
         if self.state is State.STA1 or self._is_unreadable:
             return []
         try:
-            self._reader.read(data, self._indications)
+            self._reader.read(data, self._indications, self)
         except RemoteProtocolError as error:
             self._is_unreadable = True
-            self._fire(Event.INVALID_PDU_RECEIVED, error)
+            self._fire(Event.INVALID_PDU_RECEIVED, error.with_traceback(None))  # it holds what was read
         return self._taken()
 
     @property

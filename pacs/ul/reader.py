@@ -65,13 +65,12 @@ class PDUSink(Protocol):
 
 
 class PDUReader:
-    """Reads the PDUs of one connection."""
+    """Reads the PDUs of one connection; knows nobody, so that nothing of a connection outlives it in a circle."""
 
-    __slots__ = ("_body", "_body_length", "_head", "_is_wanted", "_limits", "_pdu_left", "_pdu_type", "_pdv", "_sink")
+    __slots__ = ("_body", "_body_length", "_head", "_is_wanted", "_limits", "_pdu_left", "_pdu_type", "_pdv")
 
-    def __init__(self, *, limits: Limits, sink: PDUSink) -> None:
+    def __init__(self, *, limits: Limits) -> None:
         self._limits = limits
-        self._sink = sink
         self._head = b""  # the beginning of a PDU or PDV header whose rest has not come
         self._pdu_left = 0  # bytes of the current P-DATA-TF behind what was read
         self._is_wanted = True
@@ -85,9 +84,9 @@ class PDUReader:
         """Some of a PDU has come, and not all of it."""
         return bool(self._pdu_left or self._pdu_type or self._head or self._pdv[0])
 
-    def read(self, data: bytes | memoryview, indications: list[Indication]) -> None:
+    def read(self, data: bytes | memoryview, indications: list[Indication], sink: PDUSink) -> None:
         """
-        Read what was received; add fragments to `indications`, give other PDUs to the sink.
+        Read what was received; add fragments to `indications`, give other PDUs to `sink`.
 
         Raises:
             RemoteProtocolError: nothing after it can be read any more.
@@ -100,12 +99,14 @@ class PDUReader:
             elif self._pdu_left:
                 position = self._read_pdv_header(view, position, end, indications)
             elif self._pdu_type:
-                position = self._read_body(view, position, end)
+                position = self._read_body(view, position, end, sink)
             else:
-                after = 0 if self._head else self._read_usual_pdu(view, position, end, indications)
-                position = after or self._read_pdu_header(view, position, end)
+                after = 0 if self._head else self._read_usual_pdu(view, position, end, indications, sink)
+                position = after or self._read_pdu_header(view, position, end, sink)
 
-    def _read_usual_pdu(self, view: memoryview, position: int, end: int, indications: list[Indication]) -> int:
+    def _read_usual_pdu(
+        self, view: memoryview, position: int, end: int, indications: list[Indication], sink: PDUSink
+    ) -> int:
         """Take a P-DATA-TF of one presentation data value that has come whole; give the position behind it, else 0."""
         if end - position < _BOTH_HEADERS.size:
             return 0
@@ -119,7 +120,7 @@ class PDUReader:
             or after > end
         ):
             return 0
-        if self._sink.data_tf_begins():
+        if sink.data_tf_begins():
             value = view[position + _BOTH_HEADERS.size : after]
             indications.append(_new_fragment(DataFragment, (context_id, control & 1 == 1, control & 2 == 2, value)))
         return after
@@ -139,7 +140,7 @@ class PDUReader:
         self._head = b""
         return head, position + missing
 
-    def _read_pdu_header(self, view: memoryview, position: int, end: int) -> int:
+    def _read_pdu_header(self, view: memoryview, position: int, end: int, sink: PDUSink) -> int:
         header, position = self._header(view, position, end)
         if header is None:
             return position
@@ -149,7 +150,7 @@ class PDUReader:
                 raise RemoteProtocolError(f"P-DATA-TF of {length} bytes, {self._limits.max_pdu_length} were announced")
             if length < PDV_HEADER_BYTES:
                 raise RemoteProtocolError(f"P-DATA-TF of {length} bytes has no presentation data value")
-            self._is_wanted = self._sink.data_tf_begins()
+            self._is_wanted = sink.data_tf_begins()
             self._pdu_left = length
             return position
         self._check_length(pdu_type, length)
@@ -171,7 +172,7 @@ class PDUReader:
         elif length != FIXED_BODY_BYTES:
             raise RemoteProtocolError(f"PDU of type {pdu_type:02X}H with {length} bytes instead of {FIXED_BODY_BYTES}")
 
-    def _read_body(self, view: memoryview, position: int, end: int) -> int:
+    def _read_body(self, view: memoryview, position: int, end: int, sink: PDUSink) -> int:
         pdu_type = self._pdu_type
         if not self._body and end - position >= self._body_length:
             stop = position + self._body_length
@@ -183,7 +184,7 @@ class PDUReader:
                 return stop
             body, self._body = bytes(self._body), bytearray()
         self._pdu_type = 0
-        self._sink.pdu_received(_DECODERS[pdu_type](body))
+        sink.pdu_received(_DECODERS[pdu_type](body))
         return stop
 
     def _read_pdv_header(self, view: memoryview, position: int, end: int, indications: list[Indication]) -> int:
