@@ -148,6 +148,13 @@ class WebRequest(Request):
         if self.started_s:  # its headers had come
             self._count()
 
+    def unregisterProducer(self) -> None:
+        """The answer comes to its end; the connection may have been lost before it."""
+        if self.is_gone:
+            self.producer = None
+        else:
+            super().unregisterProducer()
+
     def _count(self) -> None:
         if not self.is_counted:
             self.is_counted = True

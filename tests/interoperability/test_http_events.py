@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import MakeServer
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
-from tests.http import HTTP, admin_token, fetch, new_token
+from tests.http import HTTP, admin_token, fetch, metrics, new_token
 from tests.server import Server
 
 CT = (CT_IMAGE_STORAGE, EXPLICIT)
@@ -61,6 +61,7 @@ class Stream:
 
     def close(self) -> None:
         """Go away without a word."""
+        self.reply.close()
         self._connection.close()
 
 
@@ -96,6 +97,18 @@ def test_a_stored_object_is_told_with_the_fields_of_the_contract(make_server: Ma
         "calling_ae": "TESTER",
         "anonymized": False,
     }
+
+
+def test_a_client_that_goes_away_is_no_fault_of_ours(make_server: MakeServer) -> None:
+    server = make_server(HTTP)
+    with stream(server):
+        pass
+    served = ("pacs_http_requests_total", (("code", "200"), ("method", "GET"), ("route", "/api/v1/events")))
+    deadline_s = time.monotonic() + 20
+    while served not in metrics(server):
+        assert time.monotonic() < deadline_s, metrics(server)
+        time.sleep(0.05)
+    assert "critical" not in server.log(), server.log()
 
 
 def test_live_events_come_without_an_id_and_types_are_filtered(make_server: MakeServer) -> None:
