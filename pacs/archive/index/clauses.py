@@ -21,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal_column,
+    not_,
     or_,
     select,
     union_all,
@@ -40,6 +41,8 @@ _LAST_CHARACTER: Final = "\U0010ffff"
 _BACKSLASH: Final[ColumnElement[str]] = literal_column("'\\'")
 _LARGEST_LIST: Final = 1024
 MANY_YEARS: Final = 6
+TIME_DIGITS: Final = 6
+_LAST_TIME: Final = "98" + _LAST_CHARACTER
 
 MULTIPLE: Final = frozenset(
     tag
@@ -232,7 +235,19 @@ def _bind_range(condition: Range) -> Bound:
                 return Bound(Clause("date", (condition.tag,), ("many years",)), parameters)
             return Bound(Clause("date", (condition.tag,), ("years",)), (parameters[2], parameters[1], *parameters))
         return Bound(Clause("date", (condition.tag,), forms), parameters)
-    return Bound(Clause("time", (condition.tag,), forms), (condition.low or "000000", condition.high or "99"))
+    return _bind_time(condition, forms)
+
+
+def _bind_time(condition: Range, forms: tuple[str, ...]) -> Bound:
+    """Give a range of times; those of less precision that begin with its beginning are named one by one."""
+    low, high = condition.low or "000000", condition.high or _LAST_TIME
+    beginnings: list[str] = []
+    if len(low) == TIME_DIGITS and low <= high:
+        beginnings = [low[:count] for count in range(1, TIME_DIGITS) if not low[count:].strip("0")]
+    if beginnings:
+        forms += ("beginnings",)
+        beginnings += beginnings[-1:] * (TIME_DIGITS - 1 - len(beginnings))
+    return Bound(Clause("time", (condition.tag,), forms), (low, high, *beginnings, low, high))
 
 
 def _has_many_years(condition: Range) -> bool:
@@ -391,9 +406,18 @@ def _padded_time(column: ColumnElement[Any]) -> ColumnElement[str]:
 
 
 def _time(clause: Clause, take: Take) -> ColumnElement[bool]:
+    """
+    Match times as they are stored where that tells, as nearly all do; only those with colons are padded row by row.
+
+    One of less precision is less than its padded form, and on the same side of every end but its padded form itself.
+    """
     column = column_of(clause.tags[0])
+    has_colons = _like(column, literal_column("'%:%'"))
+    within: ColumnElement[bool] = column.between(take(), take())
+    if "beginnings" in clause.forms:
+        within = or_(within, column.in_([take() for _ in range(TIME_DIGITS - 1)]))
     padded = _padded_time(column)
-    inside = and_(column != literal_column("''"), padded >= take(), padded <= take())
+    inside = or_(and_(within, not_(has_colons)), and_(has_colons, padded >= take(), padded <= take()))
     return or_(inside, column == literal_column("''")) if "unknown" in clause.forms else inside
 
 
