@@ -21,8 +21,8 @@ from pacs.archive.index.clauses import TABLES, Clause, Parameters, bind, build, 
 from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 from pacs.archive.index.search import UPWARDS, joined
 from pacs.archive.index.sql import compile_shape
-from pacs.archive.keys import BY_TAG, COMPUTED, LEVELS
-from pacs.archive.query import Condition, Equals, Name
+from pacs.archive.keys import BY_TAG, COMPUTED, LEVELS, level_of
+from pacs.archive.query import Condition, Equals, Name, tags_of
 
 REMEMBERED_SHAPES: Final = 512
 
@@ -243,9 +243,13 @@ def _is_sorted_whole(listing: Listing) -> bool:
     """Whether no index has the order, or too much of it would be gone through row by row, for the conditions."""
     if listing.sort is None:
         return False
-    if _sorted_by(listing.sort, listing.level) not in _INDEXED or listing.sort in _NUMBERS:
+    column = _sorted_by(listing.sort, listing.level)
+    if column not in _INDEXED or listing.sort in _NUMBERS:
         return True
-    return bool(listing.conditions) and listing.offset > listing.limit
+    if not listing.conditions:
+        return False
+    looked_at = {_LEVEL_OF[column.table], *(level_of(tag) for item in listing.conditions for tag in tags_of(item))}
+    return looked_at != {listing.level} or listing.offset > listing.limit
 
 
 def _bound(listing: Listing) -> tuple[tuple[Clause, ...], list[Any]]:
@@ -377,6 +381,8 @@ def _is_from_above(shape: _Shape) -> bool:
     SQLite, left to itself, may look at each row of the list to find out what is above it.
     """
     levels = _levels_of(shape)
+    if not levels and shape.sort is not None and _sorted_by(shape.sort, shape.level) in _INDEXED:
+        levels = {LEVELS.index(_LEVEL_OF[_sorted_by(shape.sort, shape.level).table])}
     if len(levels) != 1:
         return False
     highest = levels.pop()

@@ -23,6 +23,7 @@ JOINED: Final = {
 TABLES: Final = {Level.PATIENT: "patients", Level.STUDY: "studies", Level.SERIES: "series"}
 NAME: Final = "patients.patient_name_search"
 DAY: Final = "replace(studies.study_date, '.', '')"
+TIME: Final = "substr(replace(studies.study_time, ':', '') || '000000', 1, 6)"
 IS_DAY: Final = f"length({DAY}) = 8 AND {DAY} NOT GLOB '*[^0-9]*'"
 FILTERS: Final[tuple[tuple[dict[str, str], str], ...]] = (
     ({}, "1"),
@@ -35,6 +36,12 @@ FILTERS: Final[tuple[tuple[dict[str, str], str], ...]] = (
 )
 OF_STUDIES: Final[tuple[tuple[dict[str, str], str], ...]] = (
     ({"study_date_from": "19950101"}, f"{IS_DAY} AND {DAY} >= '19950101'"),
+    ({"study_time": "10"}, f"{TIME} BETWEEN '100000' AND '105959' AND studies.study_time != ''"),
+    ({"study_time": "1030-1031"}, f"{TIME} BETWEEN '103000' AND '103159' OR studies.study_time = ''"),
+    (
+        {"study_time": "1030-", "patient_name": "*a*"},
+        f"({TIME} >= '103000' OR studies.study_time = '') AND {NAME} LIKE '%a%'",
+    ),
     (
         {"study_date_from": "20040101", "study_date_to": "20300131"},
         f"{IS_DAY} AND {DAY} BETWEEN '20040101' AND '20300131'",
