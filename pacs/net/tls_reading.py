@@ -10,6 +10,7 @@ that are there.
 from __future__ import annotations
 
 import ctypes
+import mmap
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -38,8 +39,8 @@ def _function(name: str, *arguments: Any) -> Any:
 
 
 _ssl_read: Final = _function("SSL_read", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
-_buffer: Final = ctypes.create_string_buffer(PIECE_BYTES)  # of the reactor's thread, filled and copied within one call
-_address: Final = ctypes.addressof(_buffer)
+_buffer: Final = mmap.mmap(-1, PIECE_BYTES)  # of the reactor's thread, filled and copied within one call
+_address: Final = ctypes.addressof(ctypes.c_char.from_buffer(_buffer))
 _view: Final = memoryview(_buffer)
 
 
