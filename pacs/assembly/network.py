@@ -21,6 +21,7 @@ from pacs.net.acceptor import AcceptorFactory
 from pacs.net.admission import Admission
 from pacs.net.attention import attend
 from pacs.net.dispatch import ServiceDispatcher
+from pacs.net.flood import FloodGate
 from pacs.net.listening import listen
 from pacs.net.nodes import RemoteNode, RemoteNodes
 from pacs.net.registry import AssociationRegistry
@@ -39,6 +40,7 @@ class AcceptorService(Service):
 
     Args:
         listeners: port, factory and a word for the log of each way to us.
+        gate: holds the connections of who floods them.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -48,12 +50,14 @@ class AcceptorService(Service):
         *,
         factory: AcceptorFactory,
         listeners: Sequence[tuple[int, Any, str]],
+        gate: FloodGate,
         registry: AssociationRegistry,
         configuration: Configuration,
         reactor: Any,
     ) -> None:
         self._factory = factory
         self._listeners = listeners
+        self._gate = gate
         self.registry = self._registry = registry
         self._server = configuration.server
         self._reactor = reactor
@@ -64,7 +68,14 @@ class AcceptorService(Service):
         server = self._server
         self._registry.start()
         for port, factory, how in self._listeners:
-            listening = listen(port, factory, backlog=LISTEN_BACKLOG, interface=server.interface, reactor=self._reactor)
+            listening = listen(
+                port,
+                factory,
+                backlog=LISTEN_BACKLOG,
+                interface=server.interface,
+                gate=self._gate,
+                reactor=self._reactor,
+            )
             self._listening.append(listening)
             address = listening.getHost()
             self.log.info(
@@ -83,6 +94,8 @@ class AcceptorService(Service):
         listening, self._listening = self._listening, []
         for port in listening:
             await maybeDeferred(port.stopListening)
+        self._factory.is_draining = True  # who is let in now is told so (RELIABILITY P1)
+        self._gate.let_all_in()
         grace_s = self._server.shutdown_grace_seconds
         if len(self._registry):
             self.log.info(
@@ -129,6 +142,7 @@ def make_acceptor(
 ) -> AcceptorService:
     """Give what accepts associations, on every port that is configured."""
     server = configuration.server
+    gate = FloodGate(clock=reactor, metrics=metrics)
     factory = AcceptorFactory(
         settings=AcceptorSettings(
             ae_title=server.ae_title,
@@ -146,12 +160,14 @@ def make_acceptor(
         implementation=Implementation(IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME),
         bus=bus,
         metrics=metrics,
+        gate=gate,
         clock=reactor,
         expect=attend(reactor),
     )
     return AcceptorService(
         factory=factory,
         listeners=listeners(configuration, contexts, factory, reactor=reactor),
+        gate=gate,
         registry=registry,
         configuration=configuration,
         reactor=reactor,

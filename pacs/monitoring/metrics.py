@@ -32,6 +32,9 @@ class Metrics:
         self.associations_total = Counter(
             "pacs_associations_total", "Associations by how they began or failed to.", ["result"], registry=registry
         )
+        self.connections_held_total = Counter(
+            "pacs_connections_held_total", "Connections that had to wait: their address flooded us.", registry=registry
+        )
         self.tls_handshakes_refused_total = Counter(
             "pacs_tls_handshakes_refused_total", "Connections that did not become TLS connections.", registry=registry
         )

@@ -37,6 +37,7 @@ from pacs.net.admission import (
 )
 from pacs.net.association import Association
 from pacs.net.dispatch import ServiceDispatcher
+from pacs.net.flood import FloodGate
 from pacs.net.protocol import UpperLayerProtocol
 from pacs.net.registry import AssociationRegistry
 from pacs.net.settings import AcceptorSettings, AssociationSettings
@@ -183,6 +184,7 @@ class AcceptorFactory(Factory):
     Makes a protocol for each connection, and decides who may associate.
 
     Args:
+        gate: told which connections came to nothing.
         expect: called when a peer was answered, so that its next message comes soon.
 
     Attributes:
@@ -204,6 +206,7 @@ class AcceptorFactory(Factory):
         implementation: Implementation,
         bus: EventBus,
         metrics: Metrics,
+        gate: FloodGate,
         clock: IReactorTime,
         expect: Callable[[], None],
     ) -> None:
@@ -214,6 +217,7 @@ class AcceptorFactory(Factory):
         self._implementation = implementation
         self._bus = bus
         self._metrics = metrics
+        self._gate = gate
         metrics.associations_active.set_function(lambda: len(registry))
         self._accepted = metrics.associations_total.labels(result="accepted")
         self._clock = clock
@@ -419,6 +423,8 @@ class AcceptorFactory(Factory):
         """Forget a connection."""
         self.registry.closed(connection)
         association = connection.association
+        if association is None or not association.served:
+            self._gate.came_to_nothing(connection.peer_address)
         if association is not None:
             if self._settings.logs_associations:
                 self.log.debug(

@@ -8,6 +8,7 @@ Options are set once, on the listening socket, and inherited; names for the log 
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from twisted.internet import tcp
@@ -16,6 +17,8 @@ from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from pacs.net.flood import FloodGate
 
 _CLOSED: Final = Failure(CONNECTION_DONE)
 ACCEPTS_AT_ONCE: Final = 64  # then the connections that are there get their turn
@@ -70,11 +73,22 @@ class ServerConnection(tcp.Server):
 
 
 class ListeningPort(tcp.Port):
-    """Accepts what waits in one go."""
+    """
+    Accepts what waits in one go.
+
+    Args:
+        gate: holds the connections of addresses that flood us.
+    """
 
     transport = ServerConnection
     _log: ClassVar[Logger] = Logger()
     _accepts = 1
+
+    def __init__(
+        self, port: int, factory: Factory, *, backlog: int, interface: str, gate: FloodGate, reactor: Any
+    ) -> None:
+        super().__init__(port, factory, backlog, interface, reactor)
+        self._gate = gate
 
     def createInternetSocket(self) -> socket.socket:
         made = super().createInternetSocket()
@@ -90,12 +104,8 @@ class ListeningPort(tcp.Port):
         return "listening"
 
     def doRead(self) -> None:
-        """Accept; what is unusual (no descriptors left, IPv6 scopes) is left to Twisted."""
-        if self.addressFamily != socket.AF_INET:
-            super().doRead()
-            return
-        factory, reactor = self.factory, self.reactor
-        assert factory is not None
+        """Accept; what is unusual (no descriptors left) is left to Twisted."""
+        gate = self._gate
         accepts, self._accepts = self._accepts, 1  # mostly one waits, and asking for a second costs
         for _ in range(accepts):
             try:
@@ -105,32 +115,47 @@ class ListeningPort(tcp.Port):
             except OSError:
                 super().doRead()
                 return
-            transport: ServerConnection | None = None
-            try:
-                protocol = factory.buildProtocol(self._buildAddr(address))
-                if protocol is None:
-                    connection.close()
-                    continue
-                transport = ServerConnection(connection, protocol, address, self, 0, reactor)
-                protocol.makeConnection(transport)
-                if not transport.disconnecting and (reason := transport.doRead()):  # the request may have come along
-                    transport.connectionLost(Failure(reason))
-            except Exception:  # noqa: BLE001 - the reactor would close the port, for the sake of one connection
-                self._log.failure("a connection from {peer_address} could not be taken", peer_address=address[0])
-                if transport is None:
-                    connection.close()
-                else:
-                    transport.abortConnection()
+            if len(address) == 4 and address[3]:  # IPv6 with a scope, which belongs to the address
+                host, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+                address = (host, *address[1:])
+            if gate.must_wait(address[0]):
+                gate.wait(address[0], partial(self._take, connection, address), connection.close)
+            else:
+                self._take(connection, address)
         self._accepts = min(2 * accepts, ACCEPTS_AT_ONCE)
 
+    def _take(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
+        """Begin to serve an accepted connection."""
+        factory = self.factory
+        assert factory is not None
+        transport: ServerConnection | None = None
+        try:
+            protocol = factory.buildProtocol(self._buildAddr(address))
+            if protocol is None:
+                connection.close()
+                return
+            transport = ServerConnection(connection, protocol, address, self, 0, self.reactor)
+            protocol.makeConnection(transport)
+            if not transport.disconnecting and (reason := transport.doRead()):  # the request may have come along
+                transport.connectionLost(Failure(reason))
+        except Exception:  # noqa: BLE001 - the reactor would close the port, for the sake of one connection
+            self._log.failure("a connection from {peer_address} could not be taken", peer_address=address[0])
+            if transport is None:
+                connection.close()
+            else:
+                transport.abortConnection()
 
-def listen(port: int, factory: Factory, *, backlog: int, interface: str, reactor: Any) -> tcp.Port:
+
+def listen(port: int, factory: Factory, *, backlog: int, interface: str, gate: FloodGate, reactor: Any) -> tcp.Port:
     """
     Listen on a TCP port.
+
+    Args:
+        gate: of all ports together.
 
     Raises:
         CannotListenError: it is taken, or may not be had.
     """
-    listening = ListeningPort(port, factory, backlog, interface, reactor)
+    listening = ListeningPort(port, factory, backlog=backlog, interface=interface, gate=gate, reactor=reactor)
     listening.startListening()
     return listening

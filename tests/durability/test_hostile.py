@@ -2,8 +2,9 @@
 Thousands of hostile connections of every kind, and a good sender beside them: memory stays, the sender keeps at least
 half of its throughput, and nothing that it was told is stored is lost.
 
-500 of them in `make test`, spread over some seconds, 10,000 in `make soak`, as fast as they can. Windows with them
-and windows without them alternate, and medians are compared: the machine is never the same for long.
+500 of them in `make test`, spread over some seconds, 10,000 in `make soak`, as fast as the server lets them in, from
+the sender's own address. Windows with them and windows without them alternate, and medians are compared: the machine
+is never the same for long.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ L7    nesting, items                          test_bad_peers: test_a_data_set_wi
                                               test_more_sequence_items_than_allowed_are_answered_c000
 L8    inflated data                           test_bad_peers: test_a_deflate_bomb_is_refused
 L9    associations; half-open connections     test_associations_of_one_peer_and_one_address_are_limited;
-                                              test_half_open_connections_displace_themselves_alone
+                                              test_half_open_connections_displace_themselves_alone;
+                                              test_a_flood_is_let_in_slowly_and_keeps_no_other_address_waiting
 L10   ARTIM, one timer                        test_a_byte_now_and_then_does_not_keep_a_connection_open
 L11   idle; fragments; peers that do not read test_bad_peers: test_silent_connections_…;
                                               test_a_message_that_stops_in_the_middle_is_aborted;
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import socket
 import struct
 import time
@@ -40,6 +42,7 @@ from contextlib import ExitStack
 import pytest
 
 from pacs.dimse import CEchoRQ, CFindRQ, CStoreRQ, encode_command
+from pacs.net.flood import FREE_BURST, LET_IN_PER_S
 from pacs.ul import AAssociateRQ, PresentationContextRQ, UserInformation
 from tests.audit import records, wait_for_record
 from tests.conftest import MakeServer
@@ -58,6 +61,7 @@ from tests.server import AE_TITLE, Server
 
 CT = (CT_IMAGE_STORAGE, EXPLICIT)
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+ASSOCIATE_AC, ASSOCIATE_RJ = b"\x02", b"\x03"
 ABORT = 7
 INVALID_PARAMETER = 6
 
@@ -198,6 +202,30 @@ def test_half_open_connections_displace_themselves_alone(make_server: MakeServer
                 pass
         assert 20 <= ended < 30
     assert "has not associated is closed" in server.log()
+
+
+def test_a_flood_is_let_in_slowly_and_keeps_no_other_address_waiting(server: Server) -> None:
+    """Nobody of them is lost: a modality behind the same address waits for its turn at worst."""
+
+    def connect() -> socket.socket:
+        return socket.create_connection(("127.0.0.1", server.port), timeout=20, source_address=("127.0.0.2", 0))
+
+    with Client(server.port, calling="BEFORE") as before, ExitStack() as closing:
+        for _ in range(FREE_BURST + 50):
+            connect().close()
+        server.wait_for_log("127.0.0.2 floods the server")
+        flooding = [closing.enter_context(connect()) for _ in range(LET_IN_PER_S)]
+        started_s = time.monotonic()
+        for connection in flooding:
+            connection.sendall(associate_rq())
+        with Client(server.port, calling="AFTER") as after:
+            assert (before.echo(), after.echo()) == (0, 0)
+        assert not select.select(flooding[-1:], [], [], 0)[0], "the last of them waits still"
+        answers = [connection.recv(1) for connection in flooding]
+        assert set(answers) == {ASSOCIATE_AC, ASSOCIATE_RJ}, "all are answered; there are more than may associate"
+        assert time.monotonic() - started_s > 0.5
+        assert before.echo() == 0
+    assert server.log().count("floods the server") == 1
 
 
 def test_a_byte_now_and_then_does_not_keep_a_connection_open(make_server: MakeServer) -> None:

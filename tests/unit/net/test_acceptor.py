@@ -1,5 +1,5 @@
 """
-What a connection that a peer opened leaves behind when it has ended, in memory and in the log.
+What a connection that a peer opened leaves behind when it has ended: in memory, in the log, and in who is watched.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pacs.net.acceptor import AcceptorFactory
 from pacs.net.admission import Admission
 from pacs.net.association import Association
 from pacs.net.dispatch import Handler, ServiceDispatcher
+from pacs.net.flood import FREE_BURST, FloodGate
 from pacs.net.registry import AssociationRegistry
 from pacs.net.settings import AcceptorSettings, AssociationSettings
 from pacs.net.source import DataSetSource
@@ -62,7 +63,7 @@ class Reading:
         return request.stored()
 
 
-def make_factory(clock: Clock) -> AcceptorFactory:
+def make_factory(clock: Clock, *, gate: FloodGate | None = None) -> AcceptorFactory:
     """Give a factory with a service that reads."""
     bus, metrics = EventBus(reactor=clock), Metrics()  # type: ignore[arg-type]  # it calls from no thread
     return AcceptorFactory(
@@ -82,6 +83,7 @@ def make_factory(clock: Clock) -> AcceptorFactory:
         implementation=Implementation("2.25.1", "TEST"),
         bus=bus,
         metrics=metrics,
+        gate=gate or FloodGate(clock=clock, metrics=metrics),
         clock=clock,
         expect=lambda: None,
     )
@@ -164,3 +166,13 @@ def test_messages_that_cannot_be_read_are_one_line_a_minute_for_each_peer() -> N
         end_of_a_connection(factory, WHAT_COMES["no command"])
     lines = [event for event in logged if "is aborted" in event["log_format"]]
     assert [line["left_out"] for line in lines] == [0, 2]
+
+
+@pytest.mark.parametrize("what", WHAT_COMES)
+def test_connections_without_an_answered_request_are_those_that_make_a_flood(what: str) -> None:
+    clock = Clock()
+    gate = FloodGate(clock=clock, metrics=Metrics())
+    factory = make_factory(clock, gate=gate)
+    for _ in range(FREE_BURST + 1):
+        end_of_a_connection(factory, WHAT_COMES[what])
+    assert gate.must_wait(StringTransport().getPeer().host) == (what != "an object")

@@ -15,7 +15,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.selectreactor import SelectReactor
 from twisted.python import log
 
+from pacs.monitoring.metrics import Metrics
 from pacs.net.attention import LOOKS_FOR_S, MOST_DOUBLINGS, Attention, attend
+from pacs.net.flood import FloodGate
 from pacs.net.listening import listen
 
 
@@ -64,9 +66,10 @@ def iterate(reactor: Any, until: Callable[[], bool]) -> None:
     reactor.iterate(0.01)  # what was answered is written
 
 
-def connected(reactor: Any, factory: Factory) -> socket.socket:
-    port = listen(0, factory, backlog=5, interface="127.0.0.1", reactor=reactor)
-    return socket.create_connection(("127.0.0.1", port.getHost().port), timeout=10)
+def connected(reactor: Any, factory: Factory, *, interface: str = "127.0.0.1") -> socket.socket:
+    gate = FloodGate(clock=reactor, metrics=Metrics())
+    port = listen(0, factory, backlog=5, interface=interface, gate=gate, reactor=reactor)
+    return socket.create_connection((interface, port.getHost().port), timeout=10)
 
 
 class Poll:
@@ -99,6 +102,16 @@ def test_connections_are_served_and_end(reactor: Any) -> None:
         assert peer.recv(10) == b"answer"
     iterate(reactor, lambda: factory.noted[-1] == b"lost")
     assert factory.noted == [b"one", b"two", b"lost"]
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_connections_over_ipv6_are_served_as_well(reactor: Any) -> None:
+    attend(reactor)
+    factory = Serving(lambda served: served.transport.write(served.transport.getPeer().host.encode()))  # type: ignore[union-attr]
+    with connected(reactor, factory, interface="::1") as peer:
+        peer.sendall(b"one")
+        iterate(reactor, lambda: bool(factory.noted))
+        assert peer.recv(10) == b"::1"
 
 
 def test_a_peer_that_goes_while_something_waits_for_it_is_lost_without_an_error_of_ours(reactor: Any) -> None:

@@ -18,6 +18,8 @@ import sys
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import globalLogBeginner, textFileLogObserver
+from pacs.monitoring.metrics import Metrics
+from pacs.net.flood import FloodGate
 from pacs.net.listening import listen
 
 globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
@@ -38,7 +40,8 @@ class Unlucky(Factory):
         return Greeting()
 
 factory = Unlucky()
-port = listen(0, factory, backlog=5, interface="127.0.0.1", reactor=reactor)
+gate = FloodGate(clock=reactor, metrics=Metrics())
+port = listen(0, factory, backlog=5, interface="127.0.0.1", gate=gate, reactor=reactor)
 print("port", port.getHost().port, flush=True)
 reactor.callLater(60, reactor.stop)
 reactor.run()
