@@ -38,7 +38,7 @@ from pacs.net.admission import (
 from pacs.net.association import Association
 from pacs.net.dispatch import ServiceDispatcher
 from pacs.net.flood import FloodGate
-from pacs.net.protocol import UpperLayerProtocol
+from pacs.net.protocol import RELEASED, UpperLayerProtocol
 from pacs.net.registry import AssociationRegistry
 from pacs.net.settings import AcceptorSettings, AssociationSettings
 from pacs.net.tls import TLSTransport
@@ -423,7 +423,7 @@ class AcceptorFactory(Factory):
         """Forget a connection."""
         self.registry.closed(connection)
         association = connection.association
-        if association is None or not association.served:
+        if association is None or not (association.served or connection.end_reason == RELEASED):
             self._gate.came_to_nothing(connection.peer_address)
         if association is not None:
             if self._settings.logs_associations:

@@ -2,10 +2,10 @@
 What is done about a flood: connections of one address that come to nothing, so many that serving them would take the
 processor from those who store.
 
-A connection came to nothing when it ended and no request was answered on it: a scan, garbage, a wrong AE title, an
-object cut off in the middle. Each address may have some; from one that has too many, further connections are held
-unread, in the order in which they come, and let in at a rate that leaves most of the processor to the others.
-Associations that are there already and other addresses are never touched.
+A connection came to nothing when no request was answered on it and it did not end by a release: a scan, garbage, a
+wrong AE title, an object cut off in the middle. Each address may have some; from one that has too many, further
+connections are held unread, in the order in which they come, and let in at a rate that leaves most of the processor to
+the others. Associations that are there already and other addresses are never touched.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class FloodGate:
         self._letting_in.clock = clock
 
     def came_to_nothing(self, address: str) -> None:
-        """A connection of the address has ended without an answered request."""
+        """A connection of the address has ended in disorder, without an answered request."""
         now_s = self._clock.seconds()
         wasted = self._wasted.get(address)
         if wasted is None:

@@ -44,6 +44,8 @@ COPIED_BYTES: Final = 1 << 17  # what a transport that we can't write past of is
 ABORT_SOURCE_USER: Final = 0
 ABORT_SOURCE_PROVIDER: Final = 2
 REASON_NOT_SPECIFIED: Final = 0
+RELEASED: Final = "released"
+"""Why an association ended, when it did so in order."""
 
 
 class _Transport(TypingProtocol):
@@ -376,7 +378,7 @@ class UpperLayerProtocol(Protocol):
         self.abort(ABORT_SOURCE_USER, REASON_NOT_SPECIFIED)
 
     def _release_indicated(self, _: ReleaseIndication) -> None:
-        self.end_reason = "released"
+        self.end_reason = RELEASED
         if self.association is not None and self.association.is_busy:
             self._is_releasing = True
             return

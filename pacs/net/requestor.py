@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from pacs.dimse import CEchoRQ
 from pacs.net.association import Association, AssociationClosed
 from pacs.net.dispatch import ServiceDispatcher
-from pacs.net.protocol import UpperLayerProtocol
+from pacs.net.protocol import RELEASED, UpperLayerProtocol
 from pacs.net.registry import CHECK_INTERVAL_S
 from pacs.net.settings import AssociationSettings
 from pacs.net.tls import explain_loss
@@ -148,7 +148,7 @@ class RequestorProtocol(UpperLayerProtocol):
             waiting.errback(Failure(AssociationRejected(indication.result, indication.source, indication.reason)))
 
     def _released(self, _: ReleaseConfirmation) -> None:
-        self.end_reason = "released"
+        self.end_reason = RELEASED
         self._end_association()
 
 
