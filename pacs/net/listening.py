@@ -110,14 +110,14 @@ class ListeningPort(tcp.Port):
         for _ in range(accepts):
             try:
                 connection, address = self.socket.accept()
+                if len(address) == 4 and address[3]:  # IPv6 with a scope, which belongs to the address
+                    host, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+                    address = (host, *address[1:])
             except BlockingIOError:
                 return
             except OSError:
                 super().doRead()
                 return
-            if len(address) == 4 and address[3]:  # IPv6 with a scope, which belongs to the address
-                host, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
-                address = (host, *address[1:])
             if gate.must_wait(address[0]):
                 gate.wait(address[0], partial(self._take, connection, address), connection.close)
             else:
