@@ -198,10 +198,10 @@ def _bind_name(condition: Name) -> Bound | None:
         for key in condition.keys:
             for place, text in name_patterns(key):
                 like = _like_pattern(text)
-                for before in ("\\", "=") if place else ("\\",):
-                    for behind in ("\\", "="):
-                        forms.append("")
-                        parameters.append(f"%{before}{like}{behind}%")
+                befores = ("\\", "=") if place else ("\\",)
+                forms.append("any" if place else "first")
+                parameters.append(f"%{like}%")
+                parameters += [f"%{before}{like}{behind}%" for before in befores for behind in ("\\", "=")]
         return Bound(Clause("several_names", (tag,), tuple(forms)), tuple(parameters), is_exact=False)
     for key in condition.keys:
         for place, text in name_patterns(key):
@@ -309,8 +309,14 @@ def _several(clause: Clause, take: Take) -> ColumnElement[bool]:
 
 
 def _several_names(clause: Clause, take: Take) -> ColumnElement[bool]:
-    values = _BACKSLASH.concat(search_column_of(clause.tags[0])).concat(_BACKSLASH)
-    return or_(*(_like(values, take()) for _ in clause.forms))
+    """Match one of the names that an attribute has; what none can match is told by one look at the whole text."""
+    column = search_column_of(clause.tags[0])
+    values = _BACKSLASH.concat(column).concat(_BACKSLASH)
+    parts = []
+    for form in clause.forms:
+        is_near = _like(column, take())
+        parts.append(and_(is_near, or_(*(_like(values, take()) for _ in range(4 if form == "any" else 2)))))
+    return or_(*parts)
 
 
 def _name(clause: Clause, take: Take) -> ColumnElement[bool]:
