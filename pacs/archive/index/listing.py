@@ -307,12 +307,21 @@ def _sorted_whole(shape: _Shape) -> Any:
 
     With a limit SQLite would sort into a tree, which takes longer than to sort all when the page is not near the
     beginning; and the conditions are looked at once instead of twice.
+
+    A descending list is read from the end of the ascending one: rows come in the order of arrival, which dates and
+    what many have in common are in already, and SQLite sorts what is in order sooner than what is in the opposite one.
     """
     parameters = Parameters()
-    keys, order = _keys(shape, parameters, is_sorted_whole=True)
+    keys, order = _keys(shape._replace(is_descending=False), parameters, is_sorted_whole=True)
     found = keys.cte("found").prefix_with("MATERIALIZED")
-    counted = select(func.count().label("total")).select_from(found).subquery("counted")
-    page = select(found.c.pk).limit(parameters.take()).offset(parameters.take()).subquery("page")
+    counted = select(func.count().label("total")).select_from(found).cte("counted").prefix_with("MATERIALIZED")
+    limit, offset = parameters.take(), parameters.take()
+    if shape.is_descending:
+        order = tuple(value.desc() for value in order)
+        behind = select(counted.c.total).scalar_subquery() - offset
+        nothing: ColumnElement[int] = literal_column("0")
+        limit, offset = func.max(func.min(limit, behind), nothing), func.max(behind - limit, nothing)
+    page = select(found.c.pk).limit(limit).offset(offset).subquery("page")
     rows: Any = counted.outerjoin(page, literal_column("1"))
     rows = rows.outerjoin(TABLES[shape.level], page.c.pk == TABLES[shape.level].c.pk)
     rows = _with_above(rows, shape.level, is_outer=True)

@@ -23,6 +23,7 @@ JOINED: Final = {
 TABLES: Final = {Level.PATIENT: "patients", Level.STUDY: "studies", Level.SERIES: "series"}
 NAME: Final = "patients.patient_name_search"
 DAY: Final = "replace(studies.study_date, '.', '')"
+PHYSICIAN: Final = "studies.referring_physician_search"
 TIME: Final = "substr(replace(studies.study_time, ':', '') || '000000', 1, 6)"
 IS_DAY: Final = f"length({DAY}) = 8 AND {DAY} NOT GLOB '*[^0-9]*'"
 FILTERS: Final[tuple[tuple[dict[str, str], str], ...]] = (
@@ -36,6 +37,8 @@ FILTERS: Final[tuple[tuple[dict[str, str], str], ...]] = (
 )
 OF_STUDIES: Final[tuple[tuple[dict[str, str], str], ...]] = (
     ({"study_date_from": "19950101"}, f"{IS_DAY} AND {DAY} >= '19950101'"),
+    ({"referring_physician": "*a*"}, f"{PHYSICIAN} LIKE '%a%'"),
+    ({"referring_physician": "mor*"}, f"{PHYSICIAN} LIKE 'mor%' OR {PHYSICIAN} LIKE '%=mor%'"),
     ({"study_time": "10"}, f"{TIME} BETWEEN '100000' AND '105959' AND studies.study_time != ''"),
     ({"study_time": "1030-1031"}, f"{TIME} BETWEEN '103000' AND '103159' OR studies.study_time = ''"),
     (
@@ -64,7 +67,7 @@ OF_LEVEL: Final = {
     ),
 }
 NUMBERS: Final = ("series_number",)
-SEARCHED: Final = {"patient_name": NAME, "referring_physician": "studies.referring_physician_search"}
+SEARCHED: Final = {"patient_name": NAME, "referring_physician": PHYSICIAN}
 PAGES: Final = ((1, 0), (5, 3), (7, 40), (1000, 0), (1000, 2), (3, 100_000))
 
 
