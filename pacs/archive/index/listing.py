@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Integer, cast, func, literal_column, select
 
 from pacs.archive.attributes import Level
-from pacs.archive.index.clauses import TABLES, Clause, Parameters, bind, build, keys_by_name, without_index
+from pacs.archive.index.clauses import TABLES, Clause, Parameters, bind, build, column_of, keys_by_name, without_index
 from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 from pacs.archive.index.search import UPWARDS, joined
 from pacs.archive.index.sql import compile_shape
@@ -248,8 +248,15 @@ def _is_sorted_whole(listing: Listing) -> bool:
         return True
     if not listing.conditions:
         return False
-    looked_at = {_LEVEL_OF[column.table], *(level_of(tag) for item in listing.conditions for tag in tags_of(item))}
-    return looked_at != {listing.level} or listing.offset > listing.limit
+    return listing.offset > listing.limit or not _is_walked(listing, column)
+
+
+def _is_walked(listing: Listing, column: Any) -> bool:
+    """Whether rows are looked at in the order of an index: all conditions are on its column, or all on its table."""
+    tags = [tag for condition in listing.conditions for tag in tags_of(condition)]
+    if all(column_of(tag) is column for tag in tags):
+        return True
+    return {_LEVEL_OF[column.table], *map(level_of, tags)} == {listing.level}
 
 
 def _bound(listing: Listing) -> tuple[tuple[Clause, ...], list[Any]]:
