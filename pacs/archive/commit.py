@@ -27,6 +27,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pacs.archive.arrivals import Arrivals
 from pacs.archive.batch import Batch, CommittedObject
 from pacs.archive.candidate import Candidate
 from pacs.archive.errors import ArchiveBusy, ArchiveClosed, StorageFailed, index_failure
@@ -113,7 +114,7 @@ class CommitThread:
         self._fast_batches = 0
         self._batches = 0
         self.waiting = 0
-        self.arriving = 0
+        self.arrivals = Arrivals()
         self.last_batch_s = 0.0
 
     def start(self) -> None:
@@ -157,7 +158,7 @@ class CommitThread:
     def _is_alone(self, candidate: Candidate) -> bool:
         return (
             self.waiting == 1
-            and self.arriving <= 1
+            and not self.arrivals.are_several()
             and bool(candidate.incoming_path)
             and self._fast_batches >= FAST_BATCHES
             and not self._is_suspect

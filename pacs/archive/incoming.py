@@ -100,7 +100,7 @@ class Incoming:
         )
         self._pieces: list[bytes | memoryview] = [head]
         self._offset = self._size_bytes = self._short_bytes = len(head)
-        self._commit.arriving += 1
+        self._commit.arrivals.came(self)
         return self
 
     async def __aexit__(
@@ -108,7 +108,7 @@ class Incoming:
     ) -> None:
         if self._is_submitted:
             return
-        self._commit.arriving -= 1
+        self._commit.arrivals.ended(self)
         self._pieces = []
         if self._writing is not None:  # a thread is writing: the file is closed and removed when it is done
             self._writing.addBoth(self._discard)
@@ -125,6 +125,7 @@ class Incoming:
         Raises:
             ObjectTooLarge, DataSetUnreadable, StorageFailed, StorageFull: the object is refused.
         """
+        self._commit.arrivals.came(self)
         length = sum(map(len, pieces))
         self._size_bytes += length
         self._short_bytes += length
@@ -175,7 +176,7 @@ class Incoming:
             raise DataSetMismatch("SOP Instance UID is empty")
         done = self._commit.submit(candidate)
         self._is_submitted = True
-        self._commit.arriving -= 1
+        self._commit.arrivals.ended(self)
         return done
 
     # -- within
