@@ -26,7 +26,7 @@ from bench.peers import AE_TITLE, Peer, ProductionPACS, StoreSCP, remove
 CT: Final = make_template("CT_small.dcm", 512, 512)
 ASSOCIATIONS: Final = 4
 EACH: Final = 60
-RUNS: Final = 3
+RUNS: Final = 9
 
 
 class ProductionPACSWithTLS(ProductionPACS):
