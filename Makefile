@@ -32,6 +32,8 @@ soak: debian $(VENV)/.installed-dev
 
 bench: debian $(VENV)/.installed-dev
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.tls
+	$(BIN)/python -m bench.rest
 
 schema: $(VENV)/.installed-dev
 	$(BIN)/python -m pacs.config.documents config
