@@ -208,10 +208,13 @@ class Archive:
 
     # -- doors
 
-    def receive(self, header: InstanceHeader, principal: Principal) -> Incoming | DeidentifiedIncoming:
+    def receive(self, header: InstanceHeader, principal: Principal, sender: object) -> Incoming | DeidentifiedIncoming:
         """
         Give a place for an object that is about to arrive; an async context manager. It is de-identified before
         anything of it is kept, if that applies to its sender.
+
+        Args:
+            sender: whose objects come one after the other, an association for one.
 
         Nothing is visible to queries until `Incoming.commit()` has fired. Leaving without it discards the bytes.
 
@@ -226,20 +229,23 @@ class Archive:
                 header=header,
                 deidentifier=deidentifier,
                 longest_bytes=self.settings.object_bytes,
-                make=lambda released: self._incoming(released, principal, is_anonymized=True),
+                make=lambda released: self._incoming(released, principal, sender, is_anonymized=True),
                 admit=self._space.check,
                 kept=self._metrics.anonymized_instances.labels(deidentifier.profile).inc,
                 refused=lambda rule, tag: self._refused(principal, rule, tag),
             )
-        return self._incoming(header, principal)
+        return self._incoming(header, principal, sender)
 
-    def _incoming(self, header: InstanceHeader, principal: Principal, *, is_anonymized: bool = False) -> Incoming:
+    def _incoming(
+        self, header: InstanceHeader, principal: Principal, sender: object, *, is_anonymized: bool = False
+    ) -> Incoming:
         if self._commit is None:
             raise ArchiveClosed("the archive is not open")
         return Incoming(
             header=header,
             source_ae_title=principal.name,
             peer_address=principal.peer_address,
+            sender=sender,
             settings=self.settings,
             store=self.store,
             admit=self._space.check,

@@ -1,37 +1,43 @@
 """
-Which objects are on their way in: whoever commits one by itself must know whether others are about to follow.
+Whether several senders store at once: whoever commits an object by itself must know whether others are about to follow.
 
-An object that stalls, of a peer that is slow or hangs, is none that others should be committed together with: it would
-send every other sender's objects the longer way through the commit thread until it is given up.
+To commit in the reactor's thread is fastest for one sender, who waits for the answer anyway. Beside others it would
+keep their bytes waiting while the disk works, and each object would be a batch of its own. That the others have begun
+does not show: their bytes are not read meanwhile. So it is asked who has sent something lately. A sender that stalls,
+or is gone, is none that others should take the longer way for.
 """
 
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
 from typing import Final
 
-STALLED_S: Final = 0.1
+LATELY_S: Final = 0.05
+
+
+def _nobody() -> None:
+    """Refer to no sender."""
 
 
 class Arrivals:
-    """Knows when something of each object last came; lives in the reactor's thread."""
+    """Knows when objects last came from another sender than those before; lives in the reactor's thread."""
 
     def __init__(self, *, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
-        self._last_s: dict[object, float] = {}
+        self._latest: Callable[[], object | None] = _nobody
+        self._changed_s = -LATELY_S
 
-    def came(self, incoming: object) -> None:
-        """Something of an object has come, its request or some of its bytes."""
-        self._last_s[incoming] = self._monotonic_s()
-
-    def ended(self, incoming: object) -> None:
-        """An object is whole, or will never be."""
-        self._last_s.pop(incoming, None)
+    def came(self, sender: object) -> None:
+        """Something of an object of a sender has come, its request or some of its bytes."""
+        before = self._latest()
+        if before is sender:
+            return
+        self._latest = weakref.ref(sender)
+        if before is not None:  # an association that was closed is followed by the next, mostly of the same sender
+            self._changed_s = self._monotonic_s()
 
     def are_several(self) -> bool:
-        """Whether more than one object is coming, stalled ones left out."""
-        if len(self._last_s) <= 1:
-            return False
-        stalled_since_s = self._monotonic_s() - STALLED_S
-        return sum(last_s > stalled_since_s for last_s in self._last_s.values()) > 1
+        """Whether more than one sender has sent something lately."""
+        return self._monotonic_s() - self._changed_s < LATELY_S

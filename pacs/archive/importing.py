@@ -113,7 +113,7 @@ class Importer:
         if not self._compares and await self._is_there(header, length):
             return "skipped"
         try:
-            async with self._archive.receive(header, self._principal) as incoming:
+            async with self._archive.receive(header, self._principal, self) as incoming:
                 while piece := await deferToThread(file.read, READ_BYTES):
                     taken = incoming.write([memoryview(piece)])
                     if taken is not None:

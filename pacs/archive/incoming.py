@@ -42,6 +42,7 @@ class Incoming:
     One object that arrives; an async context manager. Leaving it without `commit` discards the bytes.
 
     Args:
+        sender: whose objects come one after the other, an association for one.
         admit: called on entering; raises what refuses the object before its bytes come.
         commit: takes the object when it is whole.
         is_anonymized: it was de-identified before.
@@ -49,8 +50,8 @@ class Incoming:
 
     __slots__ = (
         "_admit", "_commit", "_descriptor", "_header", "_is_anonymized", "_is_slow", "_is_submitted", "_offset",
-        "_path", "_peer_address", "_pieces", "_pool", "_reactor", "_scanner", "_settings", "_short_bytes",
-        "_size_bytes", "_source_ae_title", "_store", "_writing",
+        "_path", "_peer_address", "_pieces", "_pool", "_reactor", "_scanner", "_sender", "_settings",
+        "_short_bytes", "_size_bytes", "_source_ae_title", "_store", "_writing",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +60,7 @@ class Incoming:
         header: InstanceHeader,
         source_ae_title: str,
         peer_address: str,
+        sender: object,
         settings: ArchiveSettings,
         store: FileStore,
         admit: Callable[[], None],
@@ -70,6 +72,7 @@ class Incoming:
         self._header = header
         self._source_ae_title = source_ae_title
         self._peer_address = peer_address
+        self._sender = sender
         self._settings = settings
         self._store = store
         self._admit = admit
@@ -100,7 +103,7 @@ class Incoming:
         )
         self._pieces: list[bytes | memoryview] = [head]
         self._offset = self._size_bytes = self._short_bytes = len(head)
-        self._commit.arrivals.came(self)
+        self._commit.arrivals.came(self._sender)
         return self
 
     async def __aexit__(
@@ -108,7 +111,6 @@ class Incoming:
     ) -> None:
         if self._is_submitted:
             return
-        self._commit.arrivals.ended(self)
         self._pieces = []
         if self._writing is not None:  # a thread is writing: the file is closed and removed when it is done
             self._writing.addBoth(self._discard)
@@ -125,7 +127,7 @@ class Incoming:
         Raises:
             ObjectTooLarge, DataSetUnreadable, StorageFailed, StorageFull: the object is refused.
         """
-        self._commit.arrivals.came(self)
+        self._commit.arrivals.came(self._sender)
         length = sum(map(len, pieces))
         self._size_bytes += length
         self._short_bytes += length
@@ -176,7 +178,6 @@ class Incoming:
             raise DataSetMismatch("SOP Instance UID is empty")
         done = self._commit.submit(candidate)
         self._is_submitted = True
-        self._commit.arrivals.ended(self)
         return done
 
     # -- within

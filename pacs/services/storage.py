@@ -55,7 +55,7 @@ class StorageService:
             request.affected_sop_class_uid, request.affected_sop_instance_uid, context.transfer_syntax
         )
         try:
-            async with self._archive.receive(header, association.principal) as incoming:
+            async with self._archive.receive(header, association.principal, association) as incoming:
                 await data_set.deliver_to(incoming)
                 await incoming.commit()
         except IdentityConflict as error:

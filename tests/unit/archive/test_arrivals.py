@@ -1,5 +1,5 @@
 """
-Objects on their way in: how many, and which of them count.
+Whether several senders store at once.
 """
 
 from __future__ import annotations
@@ -7,7 +7,11 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pacs.archive.arrivals import STALLED_S, Arrivals
+from pacs.archive.arrivals import LATELY_S, Arrivals
+
+
+class Sender:
+    """An association, as far as arrivals are concerned."""
 
 
 class ArrivalTests(SynchronousTestCase):
@@ -17,27 +21,28 @@ class ArrivalTests(SynchronousTestCase):
 
     def test_one_is_not_several(self) -> None:
         self.assertFalse(self.arrivals.are_several())
+        sender = Sender()
         for _ in range(3):
-            self.arrivals.came("one")
+            self.arrivals.came(sender)
         self.assertFalse(self.arrivals.are_several())
 
-    def test_several_are_until_all_but_one_have_ended(self) -> None:
-        for name in ("one", "two", "three"):
-            self.arrivals.came(name)
-        self.assertTrue(self.arrivals.are_several())
-        self.arrivals.ended("one")
-        self.assertTrue(self.arrivals.are_several())
-        self.arrivals.ended("three")
+    def test_several_are_until_only_one_has_sent_something_for_a_while(self) -> None:
+        one, other = Sender(), Sender()
+        self.arrivals.came(one)
+        for sender in (other, one, other):
+            self.clock.advance(LATELY_S / 2)
+            self.arrivals.came(sender)
+            self.assertTrue(self.arrivals.are_several())
+        for _ in range(3):
+            self.clock.advance(LATELY_S / 2)
+            self.arrivals.came(other)
         self.assertFalse(self.arrivals.are_several())
-
-    def test_an_object_that_stalls_does_not_count_until_it_goes_on(self) -> None:
-        self.arrivals.came("stalls")
-        self.clock.advance(2 * STALLED_S)
-        self.arrivals.came("goes on")
-        self.assertFalse(self.arrivals.are_several())
-        self.arrivals.came("stalls")
+        self.arrivals.came(one)
         self.assertTrue(self.arrivals.are_several())
 
-    def test_what_never_came_may_end(self) -> None:
-        self.arrivals.ended("refused on entering")
+    def test_associations_that_follow_each_other_are_one_sender(self) -> None:
+        for _ in range(3):
+            sender = Sender()
+            self.arrivals.came(sender)
+            del sender
         self.assertFalse(self.arrivals.are_several())
