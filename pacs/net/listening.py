@@ -8,6 +8,7 @@ Options are set once, on the listening socket, and inherited; names for the log 
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -60,6 +61,14 @@ class ServerConnection(tcp.Server):
             self.protocol.dataReceived(data)
         else:
             self.connectionLost(_CLOSED)
+
+    def write(self, data: bytes) -> None:
+        """Send at once what the socket takes, as TLS's records; the reactor would have to be asked twice for it."""
+        if self.connected and not (self.disconnecting or self.dataBuffer or self._tempDataBuffer):
+            with suppress(OSError):  # it is full, or gone: the reactor finds out which
+                data = data[self.socket.send(data) :]
+        if data:
+            super().write(data)
 
     def doWrite(self) -> Any:
         """Write what waits, unless the peer was found gone by the read of the same event."""
