@@ -87,12 +87,13 @@ def found_by_query(server: Server, studies: set[str]) -> set[str]:
 
 def start_s(server: Server) -> float:
     """Give how long the last start took from the end of the imports, which are the machine's business, until ready."""
-    times = [
-        datetime.fromisoformat(line.split()[0])
-        for line in server.log().splitlines()
-        if " starting up." in line or "is ready on" in line
-    ]
-    return (times[-1] - times[-2]).total_seconds()
+    while True:  # it listens before it says so
+        lines = [line for line in server.log().splitlines() if " starting up." in line or "is ready on" in line]
+        if "is ready on" in lines[-1]:
+            break
+        time.sleep(0.01)
+    begun, ready = (datetime.fromisoformat(line.split()[0]) for line in lines[-2:])
+    return (ready - begun).total_seconds()
 
 
 def kill_rounds(server: Server, rounds: int) -> None:
