@@ -21,6 +21,7 @@ from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
 from tests.server import Server
 
 CT = (CT_IMAGE_STORAGE, EXPLICIT)
+MOST_TURNS = 20
 SYNCS = "fsync,fdatasync,syncfs,sync_file_range,msync"
 _CALL = re.compile(r"^(\d+) +([\d.]+) (?:<\.\.\. )?(\w+)")
 
@@ -109,18 +110,25 @@ def test_objects_that_wait_together_are_acknowledged_after_the_barrier_has_retur
     """One barrier is for the files, directories and the index's log of them all; when it fails, none is kept."""
     server = make_server()
     wait_for_journal(server)
-    uids = [f"1.2.85.{number}" for number in range(1, 9)]
+    answered: dict[str, int] = {}
     with ExitStack() as stack:
-        clients = [stack.enter_context(Client(server.port, CT)) for _ in uids]
+        clients = [stack.enter_context(Client(server.port, CT)) for _ in range(8)]
         assert clients[0].store(ct_data_set("1.2.86", pixels=bytes(600_000)), "1.2.86").status == 0
         tracer = attach(server, tmp_path / "trace", "-e", f"trace={SYNCS}", "-e", "inject=syncfs:error=EIO")
-        with ThreadPoolExecutor(len(uids)) as pool:
-            statuses = pool.map(
-                lambda client, uid: client.store(ct_data_set(uid, pixels=bytes(600_000)), uid, message_id=2).status,
-                clients,
-                uids,
-            )
-            answered = dict(zip(uids, statuses, strict=True))
+        with ThreadPoolExecutor(len(clients)) as pool:
+            for turn in range(MOST_TURNS):  # until some did wait together
+                objects = {
+                    uid: ct_data_set(uid, pixels=bytes(600_000)) for uid in (f"1.2.85.{turn}.{i}" for i in range(8))
+                }
+                statuses = pool.map(
+                    lambda client, uid, data_set, turn=turn: client.store(data_set, uid, message_id=turn + 2).status,
+                    clients,
+                    objects,
+                    objects.values(),
+                )
+                answered |= dict(zip(objects, statuses, strict=True))
+                if "syncfs(" in (tmp_path / "trace").read_text():
+                    break
         detach(tracer)
     assert "syncfs(" in (tmp_path / "trace").read_text()
     assert set(answered.values()) <= {0, 0xA700}
