@@ -21,7 +21,7 @@ from twisted.python.threadpool import ThreadPool
 from pacs.archive.batch import CommittedObject
 from pacs.archive.candidate import Candidate
 from pacs.archive.changing import change
-from pacs.archive.commit import CommitThread, Job
+from pacs.archive.commit import CommitThread
 from pacs.archive.deidentified import DeidentifiedIncoming
 from pacs.archive.deletion import Deleted, Deletion
 from pacs.archive.derive import Derived, DeriveThread
@@ -45,6 +45,7 @@ from pacs.archive.recovery import CLEAN_STOP
 from pacs.archive.retrieval import ObjectCursor, Selection, StoredObject, select_in_thread
 from pacs.archive.settings import ArchiveSettings
 from pacs.archive.space import SpaceGuard
+from pacs.archive.transaction import Job
 from pacs.archive.upkeep import Upkeep
 from pacs.dataset.file import DataSetFile
 from pacs.deidentification.deidentifier import Deidentifier
@@ -176,6 +177,8 @@ class Archive:
         self._space.stop()
         if self._deletion is not None:
             self._deletion.stop()
+        if self._commit is not None:
+            await self._commit.settle()
         await deferToThread(self._close_in_thread)
         if self._commit is not None:
             self._commit.answer_last()

@@ -1,6 +1,6 @@
 """
-What one transaction of the commit thread does: each candidate is checked, placed and named, and all of it can be taken
-back. Nothing here is durable yet; that is the commit thread's business.
+What one transaction does: each candidate is checked, placed and named, and all of it can be taken back. Nothing here is
+durable yet; that is the business of whoever has the turn to commit.
 """
 
 from __future__ import annotations
@@ -77,6 +77,12 @@ class Batch:
     Args:
         retire_journal: called before an object goes that the journal may hold.
         named: called when the one object of a batch has its file and its final name, before its rows are written.
+
+    Attributes:
+        stored: what was placed.
+        postponed: another object of the same SOP instance is in the batch; they are for the next one.
+        known: left as `place_all` was asked to.
+        answers: of all others.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -99,6 +105,7 @@ class Batch:
         self.stored: list[CommittedObject] = []
         self._first_change_id = writer.next_change_id
         self.postponed: list[Candidate] = []
+        self.known: list[Candidate] = []
         self.answers: list[tuple[Deferred[Any], object]] = []
 
     @property
@@ -114,12 +121,14 @@ class Batch:
             for item in self.stored
         ]
 
-    def place_all(self, candidates: list[Candidate], *, is_restoring: bool = False) -> None:
+    def place_all(self, candidates: list[Candidate], *, is_restoring: bool = False, leaves_known: bool = False) -> None:
         """
         Place each candidate; one that fails harms no other.
 
         Args:
             is_restoring: a crash took the rows of these objects and, with them, what the change feed said of them.
+            leaves_known: leave those of which the archive has one already in `known`: to compare and to replace them
+                takes long.
         """
         existing = self._writer.existing([c.header.sop_instance_uid for c in candidates])
         in_batch: set[str] = set()
@@ -130,6 +139,9 @@ class Batch:
                 self.postponed.append(candidate)
                 continue
             in_batch.add(uid)
+            if leaves_known and uid in existing:
+                self.known.append(candidate)
+                continue
             try:
                 if candidate.is_rebuilt and not is_restoring:
                     self._must_be_kept(candidate, existing.get(uid, []))
@@ -301,4 +313,7 @@ class Batch:
         """Remove the files of replaced objects, now that the new ones are durable."""
         for item in self.stored:
             if item.replaced is not None:
-                self._store.discard(item.replaced.path)
+                try:
+                    self._store.discard(item.replaced.path)
+                except OSError as error:
+                    self.log.warn("a replaced object's file could not be removed: {error}", error=str(error))

@@ -1,71 +1,45 @@
 """
-Group commit: one thread takes whatever waits as the next batch, writes its rows in one transaction, makes the batch
-durable by one sync, and then answers all at once.
+Group commit: whatever waits is the next batch, made durable by one sync and answered all at once. No timer: while one
+batch syncs, the next gathers. Who commits depends on how the disk is, and on how many senders there are:
 
 An object that arrives alone on a disk that answers at once is committed where it is, in the reactor's thread: two
 switches of threads would take as long as the sync of a short one itself, and a fifth of that of a long one.
 
-No timer: while one batch syncs, the next gathers. A batch of new short objects goes into the journal, which is synced
-before the transaction is committed; any other needs a barrier for files, names and the index's log. One object by
-itself needs the syncs of just these: the disk works on its file and its name while its rows are written. Nothing is
-acknowledged, and no reader sees a row, before all of that has returned. When it fails, the batch is taken back and the
-archive refuses objects until a barrier succeeds.
+When several senders store on such a disk, the reactor's thread prepares a batch, and another thread completes it. All
+that is done in Python stays with the one thread: two that take turns at the interpreter, at each call of the operating
+system, need a third more of the processor than one.
+
+All else is the commit thread's: a disk that is slow or has failed, objects of which the archive has one already, and
+whatever else wants to write the index. Who writes it has the turn.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pacs.archive.arrivals import Arrivals
-from pacs.archive.batch import Batch, CommittedObject
+from pacs.archive.batch import CommittedObject
 from pacs.archive.candidate import Candidate
-from pacs.archive.errors import ArchiveBusy, ArchiveClosed, StorageFailed, index_failure
+from pacs.archive.errors import ArchiveBusy, ArchiveClosed
 from pacs.archive.inbox import Inbox
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import Stored
 from pacs.archive.objects.files import FileStore
 from pacs.archive.objects.journal import Journal
-from pacs.archive.objects.syncing import SyncThread
 from pacs.archive.settings import ArchiveSettings
+from pacs.archive.transaction import Answers, Job, Transaction, Transactions, Work
 
 LARGEST_BATCH: Final = 512
+LARGEST_FLIGHT: Final = 32  # the reactor's thread prepares so many in 3 ms
 WAITING_OBJECTS: Final = 4096
-CHECKPOINT_LOG_BYTES: Final = 64 << 20
-LOG_GROWTH_BYTES: Final = 16 << 20  # until it is tried again, when a reader kept the log from being emptied
 BATCHES_BETWEEN_LOOKS: Final = 64
-FAST_S: Final = 0.004  # a disk whose commits take longer is left to the thread
-FAST_BATCHES: Final = 3  # in a row, before it counts as fast
-
-
-Job = Callable[[IndexWriter], None]
-"""Something else that wants to write the index; it rides in the next batch."""
-
-
-class Work(NamedTuple):
-    """
-    A job in the queue.
-
-    Attributes:
-        is_durable: `done` fires when what it wrote would survive a power cut; when it fails, nothing of it remains.
-    """
-
-    job: Job
-    done: Deferred[None]
-    is_durable: bool
-
-
-_Reply = Callable[[Sequence[tuple[Deferred[Any], object]]], None]
 
 
 def _nothing(writer: IndexWriter) -> None:
@@ -79,7 +53,7 @@ class CommitThread:
     Args:
         journal: makes batches of short objects durable.
         gate: held from the transaction's commit until the barrier has returned; readers take it to begin a snapshot.
-        committed: called in the commit thread with what a batch stored, after the barrier.
+        committed: called with what a batch stored, after the barrier, in whatever thread has committed it.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -95,44 +69,58 @@ class CommitThread:
         reactor: Any,
         committed: Callable[[Sequence[CommittedObject], float], None],
     ) -> None:
-        self._settings = settings
-        self._store = store
-        self._writer = writer
-        self._gate = gate
-        self._journal = journal
-        self._inbox: Inbox[Sequence[tuple[Deferred[Any], object]]] = Inbox(reactor=reactor, deliver=self._answer)
-        self._committed = committed
+        self._transactions = Transactions(
+            settings=settings, store=store, journal=journal, writer=writer, gate=gate, committed=committed
+        )
+        self._reactor = reactor
+        self._inbox: Inbox[Answers | Transaction] = Inbox(reactor=reactor, deliver=self._deliver)
         self._queue: queue.SimpleQueue[Candidate | Work | None] = queue.SimpleQueue()
         self._postponed: list[Candidate] = []
         self._thread = threading.Thread(target=self._run_in_thread, name="pacs-commit", daemon=True)
+        self._is_settled = False
         self._is_closed = False
-        self._is_suspect = False
-        self._syncing = SyncThread()
-        self._log_path = f"{settings.index_path}-wal"
+        self._is_ending = False
         self._turn = threading.Lock()  # who has it writes the index
-        self._checkpoint_at_bytes = CHECKPOINT_LOG_BYTES
-        self._fast_batches = 0
-        self._batches = 0
+        self._thread_wants_turn = False
+        self._gathered: list[Candidate] = []  # the next batch that flies
+        self._is_called = False
+        self._flights: queue.SimpleQueue[Transaction | None] = queue.SimpleQueue()
+        self._flight_thread = threading.Thread(target=self._complete_in_thread, name="pacs-flight", daemon=True)
+        self._landed: Deferred[None] | None = None  # while a batch flies: fires at its end
         self.waiting = 0
         self.arrivals = Arrivals()
-        self.last_batch_s = 0.0
 
     def start(self) -> None:
         """Begin to commit; called by the reactor's thread."""
         self._inbox.start()
-        self._syncing.start()
+        self._transactions.start()
+        self._flight_thread.start()
         self._thread.start()
+
+    async def settle(self) -> None:
+        """Leave everything to the thread from now on: its `stop` is to follow."""
+        self._is_settled = True
+        self._leave_to_thread()
+        if self._landed is not None:
+            await self._landed
 
     def stop(self) -> None:
         """Commit what waits, then end; blocks until that is done. `answer_last` is to follow."""
         self._is_closed = True
         self._queue.put(None)
         self._thread.join()
-        self._syncing.stop()
+        self._flights.put(None)
+        self._flight_thread.join()
+        self._transactions.stop()
 
     def answer_last(self) -> None:
         """Give the last answers; called by the reactor's thread."""
         self._inbox.stop()
+
+    @property
+    def last_batch_s(self) -> float:
+        """When something was last made durable, on the monotonic clock."""
+        return self._transactions.last_s
 
     # -- the reactor's side
 
@@ -151,31 +139,14 @@ class CommitThread:
         if self.waiting >= WAITING_OBJECTS:
             raise ArchiveBusy("too many objects wait to be stored")
         self.waiting += 1
-        if not (self._is_alone(candidate) and self._commit_here(candidate)):
+        if self._is_settled or not (candidate.incoming_path and self._transactions.is_fast):
             self._queue.put(candidate)
+        elif not (self.waiting == 1 and not self.arrivals.are_several() and self._commit_here(candidate)):
+            self._gathered.append(candidate)
+            if not self._is_called and self._landed is None:
+                self._is_called = True
+                self._reactor.callLater(0, self._fly)
         return candidate.answer
-
-    def _is_alone(self, candidate: Candidate) -> bool:
-        return (
-            self.waiting == 1
-            and not self.arrivals.are_several()
-            and bool(candidate.incoming_path)
-            and self._fast_batches >= FAST_BATCHES
-            and not self._is_suspect
-            and self._journal.is_trusted
-        )
-
-    def _commit_here(self, candidate: Candidate) -> bool:
-        """Commit one object in the reactor's thread, if the commit thread has nothing to do."""
-        if not self._turn.acquire(blocking=False):
-            return False
-        try:
-            self._commit_or_fail([candidate], [], self._answer)
-        finally:
-            self._turn.release()
-        if self._batches % BATCHES_BETWEEN_LOOKS == 0:
-            self.run(_nothing).addErrback(lambda _: None)  # the thread looks at the log, and tells what fails
-        return True
 
     def run(self, job: Job, *, is_durable: bool = False) -> Deferred[None]:
         """
@@ -189,31 +160,109 @@ class CommitThread:
         self._queue.put(Work(job, done, is_durable))
         return done
 
-    def _answer(self, answers: Sequence[tuple[Deferred[Any], object]]) -> None:
+    def _commit_here(self, candidate: Candidate) -> bool:
+        """Commit one object in the reactor's thread, if the commit thread has nothing to do."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            transaction = self._prepare([candidate])
+            self._transactions.complete(transaction)
+            self._conclude(transaction, self._answer)
+        finally:
+            self._turn.release()
+        return True
+
+    def _fly(self) -> None:
+        """Prepare the next batch, if nobody else has the turn or wants it; another thread completes it."""
+        self._is_called = False
+        if not self._transactions.is_fast:
+            self._leave_to_thread()
+        if not self._gathered or self._thread_wants_turn or not self._turn.acquire(blocking=False):
+            return  # whoever has the turn calls again
+        candidates, self._gathered = self._gathered[:LARGEST_FLIGHT], self._gathered[LARGEST_FLIGHT:]
+        transaction = self._prepare(candidates)
+        self._landed = Deferred()
+        self._flights.put(transaction)
+
+    def _complete_in_thread(self) -> None:
+        while (transaction := self._flights.get()) is not None:
+            self._transactions.complete(transaction)
+            self._inbox.put(transaction)
+
+    def _land(self, transaction: Transaction) -> None:
+        landed, self._landed = self._landed, None
+        try:
+            self._gathered[:0] = self._conclude(transaction, self._answer)
+        finally:
+            self._turn.release()
+        if self._is_settled:
+            self._leave_to_thread()
+        self._fly()
+        if landed is not None:
+            landed.callback(None)
+
+    def _prepare(self, candidates: list[Candidate]) -> Transaction:
+        """Prepare a batch in the reactor's thread; what the archive may have already is the other one's."""
+        transaction = self._transactions.prepare(candidates, leaves_known=True)
+        for candidate in transaction.batch.known:
+            self._queue.put(candidate)
+        return transaction
+
+    def _leave_to_thread(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for candidate in gathered:
+            self._queue.put(candidate)
+
+    def _deliver(self, item: Answers | Transaction) -> None:
+        if isinstance(item, Transaction):
+            self._land(item)
+            return
+        self._answer(item)
+        if self._gathered and self._landed is None:
+            self._fly()
+
+    def _answer(self, answers: Answers) -> None:
         for deferred, result in answers:
             if isinstance(result, Exception):
                 deferred.errback(Failure(result))
             else:
                 deferred.callback(result)
 
+    # -- whoever has the turn
+
+    def _conclude(self, transaction: Transaction, reply: Callable[[Answers], None]) -> list[Candidate]:
+        """Answer a batch; give what must wait for the next one."""
+        answers = self._transactions.conclude(transaction)
+        self.waiting -= len(answers) - len(transaction.jobs)
+        reply(answers)
+        self._transactions.publish(transaction)
+        if self._transactions.count % BATCHES_BETWEEN_LOOKS == 0 and not transaction.jobs:
+            self.run(_nothing).addErrback(lambda _: None)  # the thread looks at the log, and tells what fails
+        return transaction.batch.postponed if transaction.failure is None else []
+
     # -- the thread
 
     def _run_in_thread(self) -> None:
+        transactions = self._transactions
         while True:
             candidates, self._postponed = self._postponed, []
             jobs: list[Work] = []
-            is_ending = self._gather(candidates, jobs)
+            self._gather(candidates, jobs)
             if candidates or jobs:
+                self._thread_wants_turn = True
                 with self._turn:
-                    self._postponed = self._commit_or_fail(candidates, jobs, self._inbox.put)
-                    if self._log_length() > self._checkpoint_at_bytes:
-                        self._checkpoint()
-                        self._checkpoint_at_bytes = max(CHECKPOINT_LOG_BYTES, self._log_length() + LOG_GROWTH_BYTES)
-            if is_ending and not self._postponed and self._queue.empty():
-                self._checkpoint()
+                    self._thread_wants_turn = False
+                    transaction = transactions.prepare(candidates, jobs)
+                    transactions.complete(transaction)
+                    self._postponed = self._conclude(transaction, self._inbox.put)
+                    transactions.look_at_log()
+                if self._gathered:
+                    self._inbox.put(())  # they wait for the turn
+            if self._is_ending and not self._postponed and self._queue.empty():
+                transactions.checkpoint()
                 return
 
-    def _gather(self, candidates: list[Candidate], jobs: list[Work]) -> bool:
+    def _gather(self, candidates: list[Candidate], jobs: list[Work]) -> None:
         """Take whatever waits; wait only when nothing does."""
         waits = not candidates
         while len(candidates) + len(jobs) < LARGEST_BATCH:
@@ -223,121 +272,12 @@ class CommitThread:
                 break
             waits = False
             if item is None:
-                return True
+                self._is_ending = True
+                return
             if isinstance(item, Candidate):
                 candidates.append(item)
             else:
                 jobs.append(item)
-        return self._is_closed
-
-    def _commit_or_fail(self, candidates: list[Candidate], jobs: list[Work], reply: _Reply) -> list[Candidate]:
-        """Commit a batch and answer it; give what must wait for the next one."""
-        failure: Exception
-        try:
-            is_suspect = self._is_suspect or not self._journal.is_trusted
-            if not (is_suspect and candidates) or self._is_sound_again():
-                return self._commit_batch(candidates, jobs, reply)
-            failure = StorageFailed("storage failed; objects are refused until it works again")
-        except Exception as error:  # noqa: BLE001 - the border of whoever commits: it must go on
-            self.log.failure("a batch of {count} objects failed", count=len(candidates))
-            failure = index_failure(error)
-        self._discard_incoming(candidates)
-        self.waiting -= len(candidates)
-        answers: list[tuple[Deferred[Any], object]] = [(candidate.answer, failure) for candidate in candidates]
-        reply([*answers, *((work.done, failure) for work in jobs)])
-        return []
-
-    def _discard_incoming(self, candidates: Sequence[Candidate]) -> None:
-        """Remove the files of objects that were not placed; those that were placed are gone by another name."""
-        for candidate in candidates:
-            if candidate.incoming_path and not candidate.is_rebuilt:
-                self._store.discard(candidate.incoming_path)
-
-    def _commit_batch(self, candidates: list[Candidate], jobs: list[Work], reply: _Reply) -> list[Candidate]:
-        started_s = time.monotonic()
-        is_synced = any(work.is_durable for work in jobs)
-        batch = Batch(
-            self._settings, self._store, self._writer, retire_journal=self.retire_journal, named=self._begin_sync_of
-        )
-        try:
-            self._writer.begin(is_synced=is_synced)
-            batch.place_all(candidates)
-            for work in jobs:
-                work.job(self._writer)
-            try:
-                if batch.is_short and not is_synced and self._journal.append(batch.journal_entries()):
-                    self._commit_recorded()
-                else:
-                    self._commit_by_barrier(batch)
-            except OSError as error:
-                self._is_suspect = True
-                self._journal.distrust()
-                self.log.error(
-                    "the barrier failed, {count} objects are taken back: {error}",
-                    count=len(batch.stored),
-                    error=str(error),
-                )
-                if self._writer.in_transaction:
-                    batch.take_back()
-                batch.fail_stored(StorageFailed("storage failed: the object could not be made durable"))
-        except Exception:
-            self._writer.rollback()
-            self._end_sync()
-            batch.remove_files()
-            raise
-        batch.drop_replaced()
-        self.last_batch_s = time.monotonic()
-        duration_s = self.last_batch_s - started_s
-        self._batches += 1
-        self._fast_batches = self._fast_batches + 1 if duration_s < FAST_S * max(1, len(batch.answers)) else 0
-        answers = batch.answers
-        self.waiting -= len(answers)
-        answers += [(work.done, None) for work in jobs]
-        reply(answers)
-        if batch.stored:
-            self._committed(batch.stored, duration_s)
-        return batch.postponed
-
-    def _commit_recorded(self) -> None:
-        """Commit what the journal has made durable."""
-        try:
-            self._writer.commit()
-        except Exception:
-            self._journal.take_back()
-            raise
-
-    def _begin_sync_of(self, path: str) -> None:
-        """The lone object of a batch has its name: the disk can work on it while its rows are written."""
-        self._syncing.begin(partial(self._store.sync_file, path))
-
-    def _end_sync(self) -> None:
-        """The batch has failed for another reason; what a sync tells now, it tells once."""
-        try:
-            self._syncing.wait()
-        except OSError as error:
-            self._is_suspect = True
-            self._journal.distrust()
-            self.log.error("a sync failed: {error}", error=str(error))
-
-    def _commit_by_barrier(self, batch: Batch) -> None:
-        """Commit, then sync; no reader begins in between."""
-        with self._gate:
-            try:
-                self._writer.commit()
-                if self._syncing.is_running:
-                    self._sync(self._sync_log_and_wait)
-                elif batch.stored:
-                    self.sync_files()
-                    self._journal.covered()
-            except OSError:
-                self._end_sync()
-                batch.take_back()
-                raise
-
-    def _sync_log_and_wait(self) -> None:
-        """Make the log durable too, and wait for the files."""
-        self._store.sync_log(self._log_path)
-        self._syncing.wait()
 
     # -- for jobs, in the thread
 
@@ -346,20 +286,9 @@ class CommitThread:
         Make files and names durable.
 
         Raises:
-            OSError: they may not be. The failure is told once, and belongs to everything that was not synced yet: the
-                batch fails too, and objects are refused until what it may have lost was written again.
+            OSError: they may not be; see `Transactions.sync_files`.
         """
-        self._sync(self._store.barrier)
-
-    def _sync(self, sync: Callable[[], None]) -> None:
-        if self._is_suspect:
-            raise OSError(errno.EIO, "an earlier sync has failed")
-        try:
-            sync()
-        except OSError:
-            self._is_suspect = True
-            self._journal.distrust()
-            raise
+        self._transactions.sync_files()
 
     def retire_journal(self) -> None:
         """
@@ -368,41 +297,4 @@ class CommitThread:
         Raises:
             OSError: they are not.
         """
-        self.sync_files()
-        self._journal.clear()
-
-    # -- within
-
-    def _log_length(self) -> int:
-        try:
-            return os.stat(self._log_path).st_size
-        except FileNotFoundError:
-            return 0
-
-    def _is_sound_again(self) -> bool:
-        """Look whether syncs work again, and write what a failed one may have lost."""
-        try:
-            self._writer.checkpoint()
-            for entry in self._journal.entries():
-                self._store.restore(entry.path, entry.data)
-            self._store.barrier()
-            self._journal.trust_again()
-        except Exception:  # noqa: BLE001 - whatever it is: objects stay refused, and the log says why
-            self.log.failure("storage does not work yet")
-            return False
-        self._is_suspect = False
-        self.log.info("storage works again")
-        return True
-
-    def _checkpoint(self) -> None:
-        """Empty the index's log; what was committed before needs no look at the next start."""
-        try:
-            self._writer.begin()
-            self._writer.set_state("checked_pk", str(self._writer.next_instance_pk))
-            self._writer.commit()
-            self._store.barrier()
-            self._journal.clear()
-            self._writer.checkpoint()
-        except Exception:  # noqa: BLE001 - the log stays, and is tried again with the next batch
-            self.log.failure("the index's log could not be emptied")
-            self._writer.rollback()
+        self._transactions.retire_journal()

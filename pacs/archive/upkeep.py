@@ -13,13 +13,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pacs.archive.candidate import Candidate
-from pacs.archive.commit import Job
 from pacs.archive.errors import ArchiveClosed, ObjectGone
 from pacs.archive.integrity import IntegrityThread, Reporter
 from pacs.archive.interfaces import Stored
 from pacs.archive.objects.files import FileStore
 from pacs.archive.recovery import Sweep
 from pacs.archive.settings import ArchiveSettings
+from pacs.archive.transaction import Job
 from pacs.events import EventBus, IntegrityAlarm
 from pacs.monitoring.health import ComponentHealth, Health
 

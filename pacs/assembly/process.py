@@ -28,7 +28,7 @@ from pacs.ordered_service import OrderedMultiService
 from pacs.security.audit import AuditKeyError
 from pacs.ul import AbstractSyntaxSupport
 
-SWITCH_INTERVAL_S: Final = 0.0005  # the reactor and the commit thread share the interpreter; neither waits for 5 ms
+SWITCH_INTERVAL_S: Final = 0.0005  # the threads share the interpreter; none waits for 5 ms
 GARBAGE_THRESHOLDS: Final = (5_000, 20, 20)
 FILES_OF_OUR_OWN: Final = 600  # half-open connections and those that a flood holds, the index, objects in threads
 M_ARENA_MAX: Final = -8  # glibc, malloc.h

@@ -137,6 +137,39 @@ def test_objects_that_wait_together_are_acknowledged_after_the_barrier_has_retur
     assert kept == {"1.2.86", *(uid for uid, status in answered.items() if status == 0)}
 
 
+def test_of_short_objects_that_wait_together_none_is_kept_when_their_sync_fails(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    server = make_server()
+    wait_for_journal(server)
+    uids = [f"1.2.87.{number}" for number in range(16)]
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.port, CT)) for _ in uids]
+        for number, client in enumerate(clients):  # the disk has shown that it is fast
+            assert client.store(ct_data_set(f"1.2.88.{number}"), f"1.2.88.{number}").status == 0
+        wait_for_record(server, "110124")
+        tracer = attach(server, tmp_path / "trace", "-e", f"trace={SYNCS}", "-e", "inject=fdatasync,syncfs:error=EIO")
+        with ThreadPoolExecutor(len(clients)) as pool:
+            stored = pool.map(
+                lambda client, uid: client.store(ct_data_set(uid), uid, message_id=2).status, clients, uids
+            )
+            assert set(stored) == {0xA700}
+        detach(tracer)
+        assert "fdatasync(" in (tmp_path / "trace").read_text()
+        assert {path.name for path in server.objects()} == {f"1.2.88.{number}.dcm" for number in range(16)}
+        deadline_s = time.monotonic() + 10
+        while (status := clients[0].store(ct_data_set(uids[0]), uids[0], message_id=3).status) == 0xA700:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
+        assert status == 0
+        with ThreadPoolExecutor(len(clients)) as pool:
+            stored = pool.map(
+                lambda client, uid: client.store(ct_data_set(uid), uid, message_id=4).status, clients, uids
+            )
+            assert set(stored) == {0}
+    assert len(server.objects()) == 32
+
+
 def test_a_short_object_is_acknowledged_after_the_journal_is_synced(make_server: MakeServer, tmp_path: Path) -> None:
     """The journal's record holds what file, directory and the index's log would lose."""
     uids = [f"1.2.77.{number}" for number in range(1, 9)]

@@ -66,6 +66,47 @@ def test_concurrent_stores_of_one_uid_have_one_whole_winner(server: Server) -> N
     assert any(path.read_bytes().endswith(data_set) for data_set in data_sets)
 
 
+@pytest.mark.parametrize("policy", ["replace", "rename"])
+def test_senders_that_repeat_each_other_are_all_answered(make_server: MakeServer, policy: str) -> None:
+    """New objects and known ones, short and long, in one batch: each goes its way, and whoever waits has its answer."""
+    server = make_server({"storage": {"duplicate_policy": policy}})
+    senders, objects = 6, 12
+    ready = threading.Barrier(senders)
+    statuses: list[int] = []
+
+    def data_set(sender: int, number: int) -> bytes:
+        return ct_data_set(f"1.2.56.{number}", pixels=bytes([sender]) * (200_000 if number % 4 == 0 else 5_000))
+
+    def work(sender: int) -> None:
+        with Client(server.port, CT, calling=f"REPEAT{sender}") as client:
+            ready.wait(30)
+            message_id = 0
+            for number in range(objects):
+                own = f"1.2.57.{sender}.{number}"
+                for data, uid in ((data_set(sender, number), f"1.2.56.{number}"), (ct_data_set(own), own)):
+                    message_id += 1
+                    statuses.append(client.store(data, uid, message_id=message_id).status)
+
+    threads = [threading.Thread(target=work, args=(sender,)) for sender in range(senders)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert statuses == [0] * (2 * senders * objects)
+    with sqlite3.connect(server.root / "index.db") as connection:
+        rows = connection.execute("SELECT sop_instance_uid, path FROM instances").fetchall()
+        counted = connection.execute("SELECT sum(num_instances) FROM patients").fetchone()
+    connection.close()
+    assert {server.root / path for _, path in rows} == set(server.objects())
+    assert counted == (len(rows),)
+    assert sum(uid.startswith("1.2.57.") for uid, _ in rows) == senders * objects
+    for number in range(objects):
+        kept = [(server.root / path).read_bytes() for uid, path in rows if uid == f"1.2.56.{number}"]
+        assert len(kept) == (senders if policy == "rename" else 1)
+        sent = [data_set(sender, number) for sender in range(senders)]
+        assert len({i for i, data in enumerate(sent) if any(k.endswith(data) for k in kept)}) == len(kept)
+
+
 def test_one_patient_id_with_two_names_is_two_patients_in_conflict(server: Server) -> None:
     with Client(server.port, CT) as client:
         assert client.store(ct_data_set("1.2.53", name="One^A", study="1.2.53.1"), "1.2.53").status == 0

@@ -25,8 +25,8 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     """
     Open the index for writing.
 
-    The log is not synced at each commit (`synchronous=NORMAL`): the commit thread's barrier covers it. A checkpoint
-    is synced by SQLite, and made when the commit thread asks for it.
+    The log is not synced at each commit (`synchronous=NORMAL`): the batch's sync covers it. A checkpoint is
+    synced by SQLite, and made when the commit thread asks for it.
     """
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     connection.executescript(

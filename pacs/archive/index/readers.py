@@ -39,7 +39,7 @@ class IndexReaders:
     A bounded pool of threads and of connections.
 
     Args:
-        gate: the commit thread holds it while a batch is committed and not yet durable.
+        gate: it is held while a batch is committed and not yet durable.
     """
 
     def __init__(self, *, path: Path, gate: threading.Lock, reactor: Any) -> None:

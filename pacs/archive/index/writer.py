@@ -1,5 +1,5 @@
 """
-The index's one writer: rows for objects, a batch at a time, inside the commit thread's transaction.
+The index's one writer: rows for objects, a batch at a time, inside the transaction of whoever has the turn.
 
 Rows of patients, studies and series are found once and remembered; instances go in by one statement; counts are
 added up over the batch and written once for each row that they belong to.

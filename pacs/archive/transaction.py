@@ -1,0 +1,344 @@
+"""
+A batch on its way: its rows are written in one transaction, it is made durable by one sync, and it is taken back when
+that fails.
+
+The steps are apart, because different threads may take them; whoever has the turn to write the index takes the next. A
+batch of new short objects goes into the journal, which is synced before the transaction is committed; any other needs a
+barrier for files, names and the index's log. One object by itself needs the syncs of just these: the disk works on its
+file and its name while its rows are written. No reader sees a row before all of that has returned. When it fails, the
+batch is taken back and the archive refuses objects until a barrier succeeds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Final, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from pacs.archive.batch import Batch, CommittedObject
+from pacs.archive.candidate import Candidate
+from pacs.archive.errors import StorageFailed, index_failure
+from pacs.archive.index.writer import IndexWriter
+from pacs.archive.objects.files import FileStore
+from pacs.archive.objects.journal import Journal
+from pacs.archive.objects.syncing import SyncThread
+from pacs.archive.settings import ArchiveSettings
+
+CHECKPOINT_LOG_BYTES: Final = 64 << 20
+LOG_GROWTH_BYTES: Final = 16 << 20  # until it is tried again, when a reader kept the log from being emptied
+FAST_S: Final = 0.004  # a disk whose commits take longer is left to the thread
+FAST_BATCHES: Final = 3  # in a row, before it counts as fast
+
+Job = Callable[[IndexWriter], None]
+"""Something else that wants to write the index; it rides in the next batch."""
+
+Answers = Sequence[tuple[Deferred[Any], object]]
+"""What fires with what, an exception for a failure."""
+
+
+class Work(NamedTuple):
+    """
+    A job in the queue.
+
+    Attributes:
+        is_durable: `done` fires when what it wrote would survive a power cut; when it fails, nothing of it remains.
+    """
+
+    job: Job
+    done: Deferred[None]
+    is_durable: bool
+
+
+@dataclass(slots=True)
+class Transaction:
+    """
+    One batch between its steps.
+
+    Attributes:
+        failure: why none of it was kept.
+    """
+
+    candidates: list[Candidate]
+    jobs: Sequence[Work]
+    batch: Batch
+    started_s: float = field(default_factory=time.monotonic)
+    duration_s: float = 0.0
+    failure: Exception | None = None
+
+    @property
+    def is_synced(self) -> bool:
+        """Its commit syncs the index's log."""
+        return any(work.is_durable for work in self.jobs)
+
+
+class Transactions:
+    """
+    The steps, for whoever has the turn.
+
+    Args:
+        journal: makes batches of short objects durable.
+        gate: held from a transaction's commit until its barrier has returned; readers take it to begin a snapshot.
+        committed: called with what a batch stored, after it was answered.
+
+    Attributes:
+        count: how many there were.
+        last_s: when the last one was durable, on the monotonic clock.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        *,
+        settings: ArchiveSettings,
+        store: FileStore,
+        journal: Journal,
+        writer: IndexWriter,
+        gate: threading.Lock,
+        committed: Callable[[Sequence[CommittedObject], float], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._journal = journal
+        self._writer = writer
+        self._gate = gate
+        self._committed = committed
+        self._syncing = SyncThread()
+        self._log_path = f"{settings.index_path}-wal"
+        self._checkpoint_at_bytes = CHECKPOINT_LOG_BYTES
+        self._is_suspect = False
+        self._fast_batches = 0
+        self.count = 0
+        self.last_s = 0.0
+
+    def start(self) -> None:
+        """Begin."""
+        self._syncing.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._syncing.stop()
+
+    @property
+    def is_fast(self) -> bool:
+        """The disk answers at once, and nothing has failed: the reactor's thread may take steps."""
+        return self._fast_batches >= FAST_BATCHES and not self._is_suspect and self._journal.is_trusted
+
+    # -- the steps
+
+    def prepare(
+        self, candidates: list[Candidate], jobs: Sequence[Work] = (), *, leaves_known: bool = False
+    ) -> Transaction:
+        """
+        Begin: check, place and name each object.
+
+        Args:
+            leaves_known: an object of which the archive has one already is left in `batch.known`: it may take long.
+        """
+        batch = Batch(
+            self._settings, self._store, self._writer, retire_journal=self.retire_journal, named=self._begin_sync_of
+        )
+        transaction = Transaction(candidates, jobs, batch)
+        is_suspect = self._is_suspect or not self._journal.is_trusted
+        if is_suspect and candidates and not self._is_sound_again():
+            transaction.failure = StorageFailed("storage failed; objects are refused until it works again")
+            return transaction
+        try:
+            self._writer.begin(is_synced=transaction.is_synced)
+            batch.place_all(candidates, leaves_known=leaves_known)
+            for work in jobs:
+                work.job(self._writer)
+        except Exception as error:  # noqa: BLE001 - whoever commits must go on
+            batch.known = []
+            self._undo(transaction, error)
+        else:
+            if batch.known:
+                left = set(map(id, batch.known))
+                transaction.candidates = [candidate for candidate in candidates if id(candidate) not in left]
+        return transaction
+
+    def complete(self, transaction: Transaction) -> None:
+        """Write the rows, make everything durable, and commit."""
+        if transaction.failure is not None:
+            return
+        batch = transaction.batch
+        try:
+            try:
+                if batch.is_short and not transaction.is_synced and self._journal.append(batch.journal_entries()):
+                    self._commit_recorded()
+                else:
+                    self._commit_by_barrier(batch)
+            except OSError as error:
+                self._is_suspect = True
+                self._journal.distrust()
+                self.log.error(
+                    "the barrier failed, {count} objects are taken back: {error}",
+                    count=len(batch.stored),
+                    error=str(error),
+                )
+                if self._writer.in_transaction:
+                    batch.take_back()
+                batch.fail_stored(StorageFailed("storage failed: the object could not be made durable"))
+        except Exception as error:  # noqa: BLE001 - whoever commits must go on
+            self._undo(transaction, error)
+
+    def conclude(self, transaction: Transaction) -> Answers:
+        """Give the answers of a batch that is durable, or has failed."""
+        batch, candidates, failure = transaction.batch, transaction.candidates, transaction.failure
+        if failure is not None:
+            self._discard_incoming(candidates)
+            return [
+                *((candidate.answer, failure) for candidate in candidates),
+                *((work.done, failure) for work in transaction.jobs),
+            ]
+        batch.drop_replaced()
+        answers = batch.answers
+        self.last_s = time.monotonic()
+        transaction.duration_s = self.last_s - transaction.started_s
+        self.count += 1
+        is_fast = transaction.duration_s < FAST_S * max(1, len(answers))
+        self._fast_batches = self._fast_batches + 1 if is_fast else 0
+        return [*answers, *((work.done, None) for work in transaction.jobs)]
+
+    def publish(self, transaction: Transaction) -> None:
+        """Tell what was stored, after the answers."""
+        batch = transaction.batch
+        if transaction.failure is None and batch.stored:
+            self._committed(batch.stored, transaction.duration_s)
+
+    # -- for jobs, and between batches
+
+    def sync_files(self) -> None:
+        """
+        Make files and names durable.
+
+        Raises:
+            OSError: they may not be. The failure is told once, and belongs to everything that was not synced yet: the
+                batch fails too, and objects are refused until what it may have lost was written again.
+        """
+        self._sync(self._store.barrier)
+
+    def retire_journal(self) -> None:
+        """
+        Make the journal's objects durable where they are: an object is about to go that it may hold.
+
+        Raises:
+            OSError: they are not.
+        """
+        self.sync_files()
+        self._journal.clear()
+
+    def look_at_log(self) -> None:
+        """Empty the index's log if it has grown long."""
+        if self._log_length() > self._checkpoint_at_bytes:
+            self.checkpoint()
+            self._checkpoint_at_bytes = max(CHECKPOINT_LOG_BYTES, self._log_length() + LOG_GROWTH_BYTES)
+
+    def checkpoint(self) -> None:
+        """Empty the index's log; what was committed before needs no look at the next start."""
+        try:
+            self._writer.begin()
+            self._writer.set_state("checked_pk", str(self._writer.next_instance_pk))
+            self._writer.commit()
+            self._store.barrier()
+            self._journal.clear()
+            self._writer.checkpoint()
+        except Exception:  # noqa: BLE001 - the log stays, and is tried again with the next batch
+            self.log.failure("the index's log could not be emptied")
+            self._writer.rollback()
+
+    # -- within
+
+    def _undo(self, transaction: Transaction, error: Exception) -> None:
+        """Take a batch back that has failed for another reason than its sync; called while the error is handled."""
+        self.log.failure("a batch of {count} objects failed", count=len(transaction.candidates))
+        self._writer.rollback()
+        self._end_sync()
+        transaction.batch.remove_files()
+        transaction.failure = index_failure(error)
+
+    def _discard_incoming(self, candidates: Sequence[Candidate]) -> None:
+        """Remove the files of objects that were not placed; those that were placed are gone by another name."""
+        for candidate in candidates:
+            if candidate.incoming_path and not candidate.is_rebuilt:
+                self._store.discard(candidate.incoming_path)
+
+    def _commit_recorded(self) -> None:
+        """Commit what the journal has made durable."""
+        try:
+            self._writer.commit()
+        except Exception:
+            self._journal.take_back()
+            raise
+
+    def _begin_sync_of(self, path: str) -> None:
+        """The lone object of a batch has its name: the disk can work on it while its rows are written."""
+        self._syncing.begin(partial(self._store.sync_file, path))
+
+    def _end_sync(self) -> None:
+        """The batch has failed for another reason; what a sync tells now, it tells once."""
+        try:
+            self._syncing.wait()
+        except OSError as error:
+            self._is_suspect = True
+            self._journal.distrust()
+            self.log.error("a sync failed: {error}", error=str(error))
+
+    def _commit_by_barrier(self, batch: Batch) -> None:
+        """Commit, then sync; no reader begins in between."""
+        with self._gate:
+            try:
+                self._writer.commit()
+                if self._syncing.is_running:
+                    self._sync(self._sync_log_and_wait)
+                elif batch.stored:
+                    self.sync_files()
+                    self._journal.covered()
+            except OSError:
+                self._end_sync()
+                batch.take_back()
+                raise
+
+    def _sync_log_and_wait(self) -> None:
+        """Make the log durable too, and wait for the files."""
+        self._store.sync_log(self._log_path)
+        self._syncing.wait()
+
+    def _sync(self, sync: Callable[[], None]) -> None:
+        if self._is_suspect:
+            raise OSError(errno.EIO, "an earlier sync has failed")
+        try:
+            sync()
+        except OSError:
+            self._is_suspect = True
+            self._journal.distrust()
+            raise
+
+    def _log_length(self) -> int:
+        try:
+            return os.stat(self._log_path).st_size
+        except FileNotFoundError:
+            return 0
+
+    def _is_sound_again(self) -> bool:
+        """Look whether syncs work again, and write what a failed one may have lost."""
+        try:
+            self._writer.checkpoint()
+            for entry in self._journal.entries():
+                self._store.restore(entry.path, entry.data)
+            self._store.barrier()
+            self._journal.trust_again()
+        except Exception:  # noqa: BLE001 - whatever it is: objects stay refused, and the log says why
+            self.log.failure("storage does not work yet")
+            return False
+        self._is_suspect = False
+        self.log.info("storage works again")
+        return True
