@@ -18,6 +18,7 @@ from typing import Final
 
 from bench import load, query, retrieve, suite
 from bench.data import Template, make_template
+from bench.memory import use_free_memory
 from bench.peers import AE_TITLE, KINDS, Peer, remove
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -157,6 +158,7 @@ def _measure(case: Case, runs: int, base: Path) -> tuple[dict[str, list[float]],
             peer.start()
         for run in range(runs + 1):
             for name, peer in peers.items():
+                use_free_memory(base / "memory")
                 os.sync()
                 try:
                     figure = case.measure(peer, run)
@@ -165,6 +167,7 @@ def _measure(case: Case, runs: int, base: Path) -> tuple[dict[str, list[float]],
                     continue
                 if run:  # the first warms up
                     figures[name].append(figure)
+                peer.settle()
         memory = {name: peer.peak_resident_kib() for name, peer in peers.items()}
     finally:
         for peer in peers.values():

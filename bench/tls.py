@@ -22,6 +22,7 @@ from typing import Final
 
 from bench.data import TRANSFER_SYNTAX, make_template, uid
 from bench.load import Client, StoreMessages
+from bench.memory import use_free_memory
 from bench.peers import AE_TITLE, Peer, ProductionPACS, StoreSCP, remove
 
 CT: Final = make_template("CT_small.dcm", 512, 512)
@@ -120,7 +121,7 @@ def main() -> None:
     runs = count(1)
     try:
         for associations in options.associations or ASSOCIATIONS:
-            _compare(peers, associations, options.runs, runs)
+            _compare(peers, associations, options.runs, runs, directory)
     finally:
         for peer, _ in peers:
             peer.stop()
@@ -129,7 +130,11 @@ def main() -> None:
 
 
 def _compare(
-    peers: Sequence[tuple[Peer, ssl.SSLContext | None]], associations: int, turns: int, runs: Iterator[int]
+    peers: Sequence[tuple[Peer, ssl.SSLContext | None]],
+    associations: int,
+    turns: int,
+    runs: Iterator[int],
+    directory: Path,
 ) -> None:
     """Have the peers take turns; print what came of it."""
     rates: dict[str, list[float]] = {peer.name: [] for peer, _ in peers}
@@ -137,6 +142,7 @@ def _compare(
     for turn in range(turns + 1):
         run = next(runs)
         for peer, context in peers:
+            use_free_memory(directory / "memory")
             os.sync()  # what another has left unwritten would be written by our barriers
             before_s = processor_s(peer)
             rate = store_per_second(peer, run, context, associations)
