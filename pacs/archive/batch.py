@@ -269,7 +269,7 @@ class Batch:
 
     def _discard(self, candidate: Candidate) -> None:
         if candidate.incoming_path and not candidate.is_rebuilt:
-            self._store.discard(candidate.incoming_path)
+            self._store.discard_if_possible(candidate.incoming_path)
 
     # -- when it did not last
 
@@ -277,7 +277,7 @@ class Batch:
         """Remove the files of a batch that was rolled back."""
         for item in self.stored:
             if not item.candidate.is_rebuilt:
-                self._store.discard(item.path)
+                self._store.discard_if_possible(item.path)
 
     def take_back(self) -> None:
         """Remove the rows and files of a batch that was committed and is not durable; restore what it replaced."""

@@ -39,7 +39,7 @@ from pacs.archive.transaction import Answers, Job, Transaction, Transactions, Wo
 LARGEST_BATCH: Final = 512
 LARGEST_FLIGHT: Final = 32  # the reactor's thread prepares so many in 3 ms
 WAITING_OBJECTS: Final = 4096
-BATCHES_BETWEEN_LOOKS: Final = 64
+OBJECTS_BETWEEN_LOOKS: Final = 128
 
 
 def _nothing(writer: IndexWriter) -> None:
@@ -73,7 +73,7 @@ class CommitThread:
             settings=settings, store=store, journal=journal, writer=writer, gate=gate, committed=committed
         )
         self._reactor = reactor
-        self._inbox: Inbox[Answers | Transaction] = Inbox(reactor=reactor, deliver=self._deliver)
+        self._inbox: Inbox[Answers | Transaction | None] = Inbox(reactor=reactor, deliver=self._deliver)
         self._queue: queue.SimpleQueue[Candidate | Work | None] = queue.SimpleQueue()
         self._postponed: list[Candidate] = []
         self._thread = threading.Thread(target=self._run_in_thread, name="pacs-commit", daemon=True)
@@ -87,6 +87,7 @@ class CommitThread:
         self._flights: queue.SimpleQueue[Transaction | None] = queue.SimpleQueue()
         self._flight_thread = threading.Thread(target=self._complete_in_thread, name="pacs-flight", daemon=True)
         self._landed: Deferred[None] | None = None  # while a batch flies: fires at its end
+        self._since_look = 0
         self.waiting = 0
         self.arrivals = Arrivals()
 
@@ -172,13 +173,19 @@ class CommitThread:
             self._turn.release()
         return True
 
-    def _fly(self) -> None:
+    def _fly(self, *, is_second_try: bool = False) -> None:
         """Prepare the next batch, if nobody else has the turn or wants it; another thread completes it."""
         self._is_called = False
+        if self._landed is not None:
+            return
         if not self._transactions.is_fast:
             self._leave_to_thread()
-        if not self._gathered or self._thread_wants_turn or not self._turn.acquire(blocking=False):
-            return  # whoever has the turn calls again
+        if not self._gathered:
+            return
+        if self._thread_wants_turn or not self._turn.acquire(blocking=False):
+            if is_second_try:
+                self._leave_to_thread()  # it has that much to do: they ride with it
+            return
         candidates, self._gathered = self._gathered[:LARGEST_FLIGHT], self._gathered[LARGEST_FLIGHT:]
         transaction = self._prepare(candidates)
         self._landed = Deferred()
@@ -213,13 +220,13 @@ class CommitThread:
         for candidate in gathered:
             self._queue.put(candidate)
 
-    def _deliver(self, item: Answers | Transaction) -> None:
-        if isinstance(item, Transaction):
+    def _deliver(self, item: Answers | Transaction | None) -> None:
+        if item is None:
+            self._fly(is_second_try=True)
+        elif isinstance(item, Transaction):
             self._land(item)
-            return
-        self._answer(item)
-        if self._gathered and self._landed is None:
-            self._fly()
+        else:
+            self._answer(item)
 
     def _answer(self, answers: Answers) -> None:
         for deferred, result in answers:
@@ -236,7 +243,8 @@ class CommitThread:
         self.waiting -= len(answers) - len(transaction.jobs)
         reply(answers)
         self._transactions.publish(transaction)
-        if self._transactions.count % BATCHES_BETWEEN_LOOKS == 0 and not transaction.jobs:
+        self._since_look += len(answers)
+        if self._since_look >= OBJECTS_BETWEEN_LOOKS and not transaction.jobs:
             self.run(_nothing).addErrback(lambda _: None)  # the thread looks at the log, and tells what fails
         return transaction.batch.postponed if transaction.failure is None else []
 
@@ -256,8 +264,9 @@ class CommitThread:
                     transactions.complete(transaction)
                     self._postponed = self._conclude(transaction, self._inbox.put)
                     transactions.look_at_log()
+                    self._since_look = 0
                 if self._gathered:
-                    self._inbox.put(())  # they wait for the turn
+                    self._inbox.put(None)  # they wait for the turn
             if self._is_ending and not self._postponed and self._queue.empty():
                 transactions.checkpoint()
                 return

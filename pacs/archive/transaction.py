@@ -89,7 +89,6 @@ class Transactions:
         committed: called with what a batch stored, after it was answered.
 
     Attributes:
-        count: how many there were.
         last_s: when the last one was durable, on the monotonic clock.
     """
 
@@ -116,7 +115,6 @@ class Transactions:
         self._checkpoint_at_bytes = CHECKPOINT_LOG_BYTES
         self._is_suspect = False
         self._fast_batches = 0
-        self.count = 0
         self.last_s = 0.0
 
     def start(self) -> None:
@@ -203,16 +201,19 @@ class Transactions:
         answers = batch.answers
         self.last_s = time.monotonic()
         transaction.duration_s = self.last_s - transaction.started_s
-        self.count += 1
         is_fast = transaction.duration_s < FAST_S * max(1, len(answers))
         self._fast_batches = self._fast_batches + 1 if is_fast else 0
         return [*answers, *((work.done, None) for work in transaction.jobs)]
 
     def publish(self, transaction: Transaction) -> None:
         """Tell what was stored, after the answers."""
-        batch = transaction.batch
-        if transaction.failure is None and batch.stored:
-            self._committed(batch.stored, transaction.duration_s)
+        stored = transaction.batch.stored
+        if transaction.failure is not None or not stored:
+            return
+        try:
+            self._committed(stored, transaction.duration_s)
+        except Exception:  # noqa: BLE001 - they are stored and answered, and others wait
+            self.log.failure("it could not be told that {count} objects were stored", count=len(stored))
 
     # -- for jobs, and between batches
 
@@ -269,7 +270,7 @@ class Transactions:
         """Remove the files of objects that were not placed; those that were placed are gone by another name."""
         for candidate in candidates:
             if candidate.incoming_path and not candidate.is_rebuilt:
-                self._store.discard(candidate.incoming_path)
+                self._store.discard_if_possible(candidate.incoming_path)
 
     def _commit_recorded(self) -> None:
         """Commit what the journal has made durable."""

@@ -202,6 +202,11 @@ class FileStore:
         except FileNotFoundError:
             return
 
+    def discard_if_possible(self, path: str) -> None:
+        """Remove a file that must not stop who comes next: the start or the sweep removes it else."""
+        with suppress(OSError):
+            self.discard(path)
+
     def remove_empty_directories(self, paths: Iterable[str]) -> None:
         """Remove the directories that some removed objects have left empty."""
         for directory in {os.path.dirname(path) for path in paths}:
