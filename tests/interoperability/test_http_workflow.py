@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from xml.etree import ElementTree
 
@@ -15,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from tests.audit import records, wait_for_record
+from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
 from tests.http import HTTP, Reply, admin_token, fetch, metrics, new_token
 from tests.interoperability.test_mpps import MPPS, SUCCESS, ended, in_progress, modality
 from tests.server import Server, run_tool
@@ -50,6 +53,33 @@ def schedule(server: Server, **more: Any) -> dict[str, Any]:
     found: dict[str, Any] = reply.json
     assert reply.headers["location"] == f"/api/v1/worklist/{found['id']}"
     return found
+
+
+def test_many_who_schedule_and_many_who_store_all_get_their_turn(server: Server) -> None:
+    """Both write the index; neither waits for the other to come to an end."""
+    is_over = threading.Event()
+    scheduled = [0] * 6
+
+    def write(number: int) -> None:
+        while not is_over.is_set():
+            schedule(server, accession_number=f"TURN{number}.{scheduled[number]}")
+            scheduled[number] += 1
+
+    def store(number: int) -> list[int]:
+        with Client(server.port, (CT_IMAGE_STORAGE, EXPLICIT), calling=f"TURN{number}") as client:
+            uids = [f"1.2.90.{number}.{i}" for i in range(40)]
+            return [client.store(ct_data_set(uid), uid, message_id=i + 1).status for i, uid in enumerate(uids)]
+
+    with ThreadPoolExecutor(len(scheduled) + 8) as pool:
+        writing = [pool.submit(write, number) for number in range(len(scheduled))]
+        try:
+            statuses = list(pool.map(store, range(8), timeout=30))
+        finally:
+            is_over.set()
+        for each in writing:
+            each.result()
+    assert statuses == [[0] * 40] * 8
+    assert all(scheduled)
 
 
 def on_worklist(server: Server, accession_number: str) -> list[Dataset]:
