@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -26,7 +26,7 @@ from pacs.archive.feed import IMAGE_RECEIVED, note_received
 from pacs.archive.index.writer import Existing, IndexWriter
 from pacs.archive.interfaces import DuplicatePolicy, Outcome, Stored
 from pacs.archive.objects.files import FileStore, same_content
-from pacs.archive.objects.journal import Pieces
+from pacs.archive.objects.journal import Recordable
 from pacs.archive.objects.naming import object_path
 from pacs.archive.settings import ArchiveSettings
 
@@ -70,17 +70,35 @@ class CommittedObject:
         )
 
 
+def _recordable(candidate: Candidate, path: str) -> Recordable:
+    return path, candidate.received_at, candidate.size_bytes, candidate.pieces
+
+
+class Ahead(Protocol):
+    """What the disk can begin with while a lone object is placed."""
+
+    def named(self, path: str) -> None:
+        """It has its file and its name."""
+
+    def record(self, entry: Recordable) -> bool:
+        """It is in memory and about to get a file; give whether the journal takes it."""
+
+    def forget(self) -> None:
+        """What was recorded has not got that name after all."""
+
+
 class Batch:
     """
     What one transaction does.
 
     Args:
         retire_journal: called before an object goes that the journal may hold.
-        named: called when the one object of a batch has its file and its final name, before its rows are written.
+        ahead: told of the one object of a batch.
 
     Attributes:
         stored: what was placed.
         postponed: another object of the same SOP instance is in the batch; they are for the next one.
+        is_recorded: the journal has the one object already.
         known: left as `place_all` was asked to.
         answers: of all others.
     """
@@ -94,10 +112,10 @@ class Batch:
         writer: IndexWriter,
         *,
         retire_journal: Callable[[], None],
-        named: Callable[[str], None] | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         self._retire_journal = retire_journal
-        self._named = named
+        self._ahead = ahead
         self._settings = settings
         self._store = store
         self._writer = writer
@@ -106,6 +124,7 @@ class Batch:
         self._first_change_id = writer.next_change_id
         self.postponed: list[Candidate] = []
         self.known: list[Candidate] = []
+        self.is_recorded = False
         self.answers: list[tuple[Deferred[Any], object]] = []
 
     @property
@@ -114,12 +133,9 @@ class Batch:
         stored = self.stored
         return bool(stored) and all(item.candidate.pieces and item.outcome is Outcome.STORED for item in stored)
 
-    def journal_entries(self) -> list[tuple[str, int, int, Pieces]]:
+    def journal_entries(self) -> list[Recordable]:
         """Give what the journal needs to restore them."""
-        return [
-            (item.path, item.candidate.received_at, item.candidate.size_bytes, item.candidate.pieces)
-            for item in self.stored
-        ]
+        return [_recordable(item.candidate, item.path) for item in self.stored]
 
     def place_all(self, candidates: list[Candidate], *, is_restoring: bool = False, leaves_known: bool = False) -> None:
         """
@@ -177,9 +193,10 @@ class Batch:
             outcome, version, replaced = self._resolve(existing)
         if replaced is not None:
             self._retire_journal()
-        path = self._give_final_name(candidate, values, version)
-        if self._is_alone and self._named is not None and not (candidate.pieces or candidate.is_rebuilt):
-            self._named(path)
+        ahead = self._ahead if self._is_alone and not candidate.is_rebuilt else None
+        path = self._give_final_name(candidate, values, version, ahead if outcome is Outcome.STORED else None)
+        if ahead is not None and not candidate.pieces:
+            ahead.named(path)
         if replaced is not None:
             self._writer.remove(replaced)
         copy_number = version if outcome is Outcome.RENAMED else 0
@@ -245,10 +262,9 @@ class Batch:
         if not candidate.incoming_path:
             candidate.incoming_path = self._store.write_incoming(candidate.pieces)
 
-    def _give_final_name(self, candidate: Candidate, values: IndexValues, version: int) -> str:
+    def _give_final_name(self, candidate: Candidate, values: IndexValues, version: int, ahead: Ahead | None) -> str:
         if candidate.is_rebuilt:
             return candidate.incoming_path
-        self._write_short(candidate)
         received = candidate.received_at
         while True:
             path = object_path(
@@ -260,9 +276,17 @@ class Batch:
                 received_at=received,
                 version=version,
             )
+            if ahead is not None and not candidate.incoming_path:
+                self.is_recorded = ahead.record(_recordable(candidate, path))
             try:
+                self._write_short(candidate)
                 self._store.rename(candidate.incoming_path, path)
-            except FileExistsError:
+            except OSError as error:
+                if ahead is not None and self.is_recorded:
+                    self.is_recorded = False
+                    ahead.forget()
+                if not isinstance(error, FileExistsError):
+                    raise
                 version += 1  # a file that the index does not know, or the one to be replaced: neither is overwritten
             else:
                 return path

@@ -140,9 +140,11 @@ class CommitThread:
         if self.waiting >= WAITING_OBJECTS:
             raise ArchiveBusy("too many objects wait to be stored")
         self.waiting += 1
+        if self.waiting == 1 and self._may_commit_one() and self._commit_here(candidate):
+            return candidate.answer
         if self._is_settled or not (candidate.incoming_path and self._transactions.is_fast):
             self._queue.put(candidate)
-        elif not (self.waiting == 1 and not self.arrivals.are_several() and self._commit_here(candidate)):
+        else:
             self._gathered.append(candidate)
             if not self._is_called and self._landed is None:
                 self._is_called = True
@@ -160,6 +162,13 @@ class CommitThread:
         done: Deferred[None] = Deferred()
         self._queue.put(Work(job, done, is_durable))
         return done
+
+    def takes_one(self) -> bool:
+        """Whether an object would be committed by itself now: a short one needs no file before."""
+        return self.waiting == 0 and self._may_commit_one()
+
+    def _may_commit_one(self) -> bool:
+        return self._transactions.is_fast and not self._is_settled and not self.arrivals.are_several()
 
     def _commit_here(self, candidate: Candidate) -> bool:
         """Commit one object in the reactor's thread, if the commit thread has nothing to do."""

@@ -188,7 +188,7 @@ class Incoming:
             if self._descriptor >= 0:
                 self._write_pieces()
                 self._close()
-            elif not self._store.is_slow():
+            elif not (self._store.is_slow() or self._commit.takes_one()):
                 started_s = time.monotonic()
                 self._path = self._store.write_incoming(self._pieces)
                 if time.monotonic() - started_s > SLOW_WRITE_S:

@@ -4,9 +4,10 @@ that fails.
 
 The steps are apart, because different threads may take them; whoever has the turn to write the index takes the next. A
 batch of new short objects goes into the journal, which is synced before the transaction is committed; any other needs a
-barrier for files, names and the index's log. One object by itself needs the syncs of just these: the disk works on its
-file and its name while its rows are written. No reader sees a row before all of that has returned. When it fails, the
-batch is taken back and the archive refuses objects until a barrier succeeds.
+barrier for files, names and the index's log. One object by itself needs the syncs of just these, and the disk works on
+them meanwhile: on a long one's file and name while its rows are written, on the record of a short one while its file is
+made, too. No reader sees a row before all of that has returned. When it fails, the batch is taken back and the archive
+refuses objects until a barrier succeeds.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pacs.archive.candidate import Candidate
 from pacs.archive.errors import StorageFailed, index_failure
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.objects.files import FileStore
-from pacs.archive.objects.journal import Journal
+from pacs.archive.objects.journal import Journal, Recordable
 from pacs.archive.objects.syncing import SyncThread
 from pacs.archive.settings import ArchiveSettings
 
@@ -142,7 +143,11 @@ class Transactions:
             leaves_known: an object of which the archive has one already is left in `batch.known`: it may take long.
         """
         batch = Batch(
-            self._settings, self._store, self._writer, retire_journal=self.retire_journal, named=self._begin_sync_of
+            self._settings,
+            self._store,
+            self._writer,
+            retire_journal=self.retire_journal,
+            ahead=None if jobs else self,
         )
         transaction = Transaction(candidates, jobs, batch)
         is_suspect = self._is_suspect or not self._journal.is_trusted
@@ -170,7 +175,9 @@ class Transactions:
         batch = transaction.batch
         try:
             try:
-                if batch.is_short and not transaction.is_synced and self._journal.append(batch.journal_entries()):
+                if batch.is_recorded:
+                    self._commit_recorded_ahead()
+                elif batch.is_short and not transaction.is_synced and self._journal.append(batch.journal_entries()):
                     self._commit_recorded()
                 else:
                     self._commit_by_barrier(batch)
@@ -214,6 +221,34 @@ class Transactions:
             self._committed(stored, transaction.duration_s)
         except Exception:  # noqa: BLE001 - they are stored and answered, and others wait
             self.log.failure("it could not be told that {count} objects were stored", count=len(stored))
+
+    # -- what the disk begins with while a lone object is placed (`Ahead`)
+
+    def named(self, path: str) -> None:
+        """Have its file and its name synced while its row is written."""
+        self._syncing.begin(partial(self._store.sync_file, path))
+
+    def record(self, entry: Recordable) -> bool:
+        """
+        Have its record synced while its file is made and its row is written.
+
+        Raises:
+            OSError: it can't be recorded.
+        """
+        try:
+            if not self._journal.write([entry]):
+                return False
+        except OSError:
+            self._is_suspect = True
+            self._journal.distrust()
+            raise
+        self._syncing.begin(self._journal.sync)
+        return True
+
+    def forget(self) -> None:
+        """Its record is of no use: it has got another name, or none."""
+        self._end_sync()
+        self._journal.abandon()
 
     # -- for jobs, and between batches
 
@@ -263,6 +298,8 @@ class Transactions:
         self.log.failure("a batch of {count} objects failed", count=len(transaction.candidates))
         self._writer.rollback()
         self._end_sync()
+        if transaction.batch.is_recorded:
+            self._journal.abandon()
         transaction.batch.remove_files()
         transaction.failure = index_failure(error)
 
@@ -280,9 +317,16 @@ class Transactions:
             self._journal.take_back()
             raise
 
-    def _begin_sync_of(self, path: str) -> None:
-        """The lone object of a batch has its name: the disk can work on it while its rows are written."""
-        self._syncing.begin(partial(self._store.sync_file, path))
+    def _commit_recorded_ahead(self) -> None:
+        """Write the row while the disk works on the record, and commit when it is durable."""
+        self._writer.flush()
+        try:
+            self._sync(self._syncing.wait)
+        except OSError:
+            self._journal.abandon()
+            raise
+        self._journal.advance()
+        self._commit_recorded()
 
     def _end_sync(self) -> None:
         """The batch has failed for another reason; what a sync tells now, it tells once."""

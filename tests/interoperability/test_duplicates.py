@@ -107,6 +107,28 @@ def test_senders_that_repeat_each_other_are_all_answered(make_server: MakeServer
         assert len({i for i, data in enumerate(sent) if any(k.endswith(data) for k in kept)}) == len(kept)
 
 
+@pytest.mark.parametrize("size", [64, 300_000])
+def test_a_file_that_the_index_does_not_know_is_not_overwritten(server: Server, size: int) -> None:
+    """Its name is taken, which shows when the disk has begun with the new object already."""
+    with Client(server.port, CT) as client:
+        for number in range(1, 8):
+            assert client.store(ct_data_set(f"1.2.59.{number}"), f"1.2.59.{number}", message_id=number).status == 0
+        unknown = server.objects()[0].parent / "1.2.58.dcm"
+        unknown.write_bytes(b"not ours")
+        data_set = ct_data_set("1.2.58", pixels=b"\x07" * size)
+        assert client.store(data_set, "1.2.58", message_id=9).status == 0
+        assert client.store(ct_data_set("1.2.59.9"), "1.2.59.9", message_id=10).status == 0
+    assert unknown.read_bytes() == b"not ours"
+    server.kill()
+    server.start()
+    with sqlite3.connect(server.root / "index.db") as connection:
+        ((path,),) = connection.execute("SELECT path FROM instances WHERE sop_instance_uid = '1.2.58'").fetchall()
+        assert connection.execute("SELECT count(*) FROM instances").fetchone() == (9,)
+    connection.close()
+    assert (server.root / path).read_bytes().endswith(data_set)
+    assert unknown != server.root / path
+
+
 def test_one_patient_id_with_two_names_is_two_patients_in_conflict(server: Server) -> None:
     with Client(server.port, CT) as client:
         assert client.store(ct_data_set("1.2.53", name="One^A", study="1.2.53.1"), "1.2.53").status == 0

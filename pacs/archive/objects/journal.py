@@ -43,6 +43,9 @@ _ENTRY: Final = Struct("<QLH")  # received at, file bytes, path bytes
 
 Pieces = Sequence[bytes | memoryview]
 
+Recordable = tuple[str, int, int, Pieces]
+"""Of an object: path, time of receipt, bytes, and pieces of its file."""
+
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
@@ -83,6 +86,7 @@ class Journal:
         self._half = 0
         self._position = 0
         self._last_position = 0
+        self._written = 0
         self._lock = threading.Lock()  # over what says which half may be written
         self._is_free = [True, True]
         self._generation = 0
@@ -140,15 +144,35 @@ class Journal:
 
     # -- records
 
-    def append(self, entries: Sequence[tuple[str, int, int, Pieces]]) -> bool:
+    def append(self, entries: Sequence[Recordable]) -> bool:
         """
-        Make objects durable: path, time of receipt, bytes and pieces of each.
+        Make objects durable.
 
         Returns:
             False when there is no room now: a barrier must do it.
 
         Raises:
             OSError: they may not be durable.
+        """
+        if not self.write(entries):
+            return False
+        try:
+            self.sync()
+        except OSError:
+            self.abandon()
+            raise
+        self.advance()
+        return True
+
+    def write(self, entries: Sequence[Recordable]) -> bool:
+        """
+        Write a record. `sync` makes it durable, from any thread; then `advance` is to follow, or `abandon` instead.
+
+        Returns:
+            False when there is no room now.
+
+        Raises:
+            OSError: it is not written.
         """
         if not (self.is_ready and self.is_trusted):
             return False
@@ -163,27 +187,38 @@ class Journal:
             return False
         for part in parts:
             checksum = zlib.crc32(part, checksum)
-        number = self._number + 1
-        facts = _FACTS.pack(MAGIC, self._epoch, number, length, len(entries))
+        facts = _FACTS.pack(MAGIC, self._epoch, self._number + 1, length, len(entries))
         head = facts + _CHECKSUM.pack(zlib.crc32(facts, checksum))
+        self._written = _blocks(_RECORD.size + length)
         try:
             self._write([head, *parts], self._half * HALF_BYTES + self._position)
-            os.fdatasync(self._descriptor)
         except OSError:
-            self._forget_record()
+            self.abandon()
             raise
-        self._number = number
-        self._last_position = self._position
-        self._position += _blocks(_RECORD.size + length)
         return True
+
+    def sync(self) -> None:
+        """
+        Make the written record durable.
+
+        Raises:
+            OSError: it may not be.
+        """
+        os.fdatasync(self._descriptor)
+
+    def advance(self) -> None:
+        """The written record is durable: the next one comes behind it."""
+        self._number += 1
+        self._last_position = self._position
+        self._position += self._written
 
     def take_back(self) -> None:
         """Forget the last record: what it made durable was not committed after all."""
         self._number -= 1
         self._position = self._last_position
-        self._forget_record()
+        self.abandon()
 
-    def _forget_record(self) -> None:
+    def abandon(self) -> None:
         """Have nobody read the record that begins where the next one will; a crash may bring it back all the same."""
         with suppress(OSError):
             os.pwrite(self._descriptor, bytes(_RECORD.size), self._half * HALF_BYTES + self._position)
