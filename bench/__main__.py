@@ -61,7 +61,7 @@ def _echo(peer: Peer, run: int) -> float:
 
 
 def _associations(peer: Peer, run: int) -> float:
-    return load.associate(peer.port, AE_TITLE, count=300).per_second
+    return load.associate(peer.port, AE_TITLE, count=3000).per_second
 
 
 def _stock_storescu(peer: Peer, run: int) -> float:
