@@ -45,7 +45,7 @@ from pacs.archive.recovery import CLEAN_STOP
 from pacs.archive.retrieval import ObjectCursor, Selection, StoredObject, select_in_thread
 from pacs.archive.settings import ArchiveSettings
 from pacs.archive.space import SpaceGuard
-from pacs.archive.transaction import Job
+from pacs.archive.transaction import Job, Transactions
 from pacs.archive.upkeep import Upkeep
 from pacs.dataset.file import DataSetFile
 from pacs.deidentification.deidentifier import Deidentifier
@@ -135,20 +135,20 @@ class Archive:
         writer, was_clean = await deferToThread(
             open_in_thread, self.settings, self.store, self._journal, self._conflict_noticed_in_thread
         )
-        self._commit = CommitThread(
+        transactions = Transactions(
             settings=self.settings,
             store=self.store,
             journal=self._journal,
             writer=writer,
             gate=self._gate,
-            reactor=self._reactor,
             committed=self._committed_in_thread,
         )
+        self._commit = CommitThread(transactions=transactions, reactor=self._reactor)
         self._deletion = Deletion(
             store=self.store,
             change=self.change,
-            retire_journal=self._commit.retire_journal,
-            barrier=self._commit.sync_files,
+            retire_journal=transactions.retire_journal,
+            barrier=transactions.sync_files,
             is_swept=lambda: self._upkeep.is_swept,
             bus=self._bus,
             metrics=self._metrics,

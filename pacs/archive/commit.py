@@ -7,7 +7,7 @@ switches of threads would take as long as the sync of a short one itself, and a 
 
 When several senders store on such a disk, the reactor's thread prepares a batch, and another thread completes it. All
 that is done in Python stays with the one thread: two that take turns at the interpreter, at each call of the operating
-system, need a third more of the processor than one.
+system, need two thirds more of the processor than one.
 
 All else is the commit thread's: a disk that is slow or has failed, objects of which the archive has one already, and
 whatever else wants to write the index. Who writes it has the turn.
@@ -17,23 +17,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pacs.archive.arrivals import Arrivals
-from pacs.archive.batch import CommittedObject
 from pacs.archive.candidate import Candidate
 from pacs.archive.errors import ArchiveBusy, ArchiveClosed
 from pacs.archive.inbox import Inbox
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import Stored
-from pacs.archive.objects.files import FileStore
-from pacs.archive.objects.journal import Journal
-from pacs.archive.settings import ArchiveSettings
 from pacs.archive.transaction import Answers, Job, Transaction, Transactions, Work
 
 LARGEST_BATCH: Final = 512
@@ -51,27 +46,11 @@ class CommitThread:
     The one writer of the index and of final names.
 
     Args:
-        journal: makes batches of short objects durable.
-        gate: held from the transaction's commit until the barrier has returned; readers take it to begin a snapshot.
-        committed: called with what a batch stored, after the barrier, in whatever thread has committed it.
+        transactions: the steps that whoever has the turn takes.
     """
 
-    log: ClassVar[Logger] = Logger()
-
-    def __init__(
-        self,
-        *,
-        settings: ArchiveSettings,
-        store: FileStore,
-        journal: Journal,
-        writer: IndexWriter,
-        gate: threading.Lock,
-        reactor: Any,
-        committed: Callable[[Sequence[CommittedObject], float], None],
-    ) -> None:
-        self._transactions = Transactions(
-            settings=settings, store=store, journal=journal, writer=writer, gate=gate, committed=committed
-        )
+    def __init__(self, *, transactions: Transactions, reactor: Any) -> None:
+        self._transactions = transactions
         self._reactor = reactor
         self._inbox: Inbox[Answers | Transaction | None] = Inbox(reactor=reactor, deliver=self._deliver)
         self._queue: queue.SimpleQueue[Candidate | Work | None] = queue.SimpleQueue()
@@ -296,23 +275,3 @@ class CommitThread:
                 candidates.append(item)
             else:
                 jobs.append(item)
-
-    # -- for jobs, in the thread
-
-    def sync_files(self) -> None:
-        """
-        Make files and names durable.
-
-        Raises:
-            OSError: they may not be; see `Transactions.sync_files`.
-        """
-        self._transactions.sync_files()
-
-    def retire_journal(self) -> None:
-        """
-        Make the journal's objects durable where they are: an object is about to go that it may hold.
-
-        Raises:
-            OSError: they are not.
-        """
-        self._transactions.retire_journal()

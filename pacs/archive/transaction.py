@@ -87,7 +87,7 @@ class Transactions:
     Args:
         journal: makes batches of short objects durable.
         gate: held from a transaction's commit until its barrier has returned; readers take it to begin a snapshot.
-        committed: called with what a batch stored, after it was answered.
+        committed: called with what a batch stored, after it was answered, in whatever thread has answered it.
 
     Attributes:
         last_s: when the last one was durable, on the monotonic clock.
