@@ -171,5 +171,5 @@ def test_no_label_bears_what_comes_from_outside(make_server: MakeServer) -> None
     fetch(server, f"/api/v1/{odd}", method="PROPFIND")
     with pytest.raises(Rejected):
         Client(server.port, called=odd)
-    text = fetch(server, "/metrics", token=None).body.decode()
-    assert odd not in text and "4711" not in text and "PROPFIND" not in text
+    named = repr(list(metrics(server)))  # without the values, in which any digits may stand
+    assert odd not in named and "4711" not in named and "PROPFIND" not in named
