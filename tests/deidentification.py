@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pydicom
+from pydicom.filereader import read_dataset
 
 from pacs.deidentification.profiles import Policy
 from pacs.deidentification.settings import Implementation
@@ -101,3 +102,13 @@ def deidentify(data_set: bytes, policy: Policy, vault: Vault, *, syntax: str = E
 def read(output: bytes) -> pydicom.FileDataset:
     """Read a file with pydicom."""
     return pydicom.dcmread(io.BytesIO(output), force=True)
+
+
+def read_big_endian(output: bytes) -> pydicom.Dataset:
+    """
+    Read the data set of a big endian file with pydicom.
+
+    `dcmread` takes a group 0000 at the beginning for a command set, and so for little endian.
+    """
+    (length_of_meta,) = struct.unpack_from("<L", output, 140)
+    return read_dataset(io.BytesIO(output[144 + length_of_meta :]), is_implicit_VR=False, is_little_endian=False)

@@ -94,8 +94,10 @@ def additional_rules() -> Mapping[int, str]:
 
 @lru_cache(maxsize=1)
 def dictionary() -> Mapping[int, str]:
-    """Give the VR of each tag of the data dictionary; of several the first."""
-    return {int(record["tag"], 16): record["vr"].partition(" ")[0] for record in _records("dictionary.csv")}
+    """Give the VR of each tag of the data dictionary, and of the table's that are newer; of several VRs the first."""
+    known = {row.tag: row.vr for row in rows(Profile.BASIC, maps_uids=True) if row.tag is not None}
+    known |= {int(record["tag"], 16): record["vr"].partition(" ")[0] for record in _records("dictionary.csv")}
+    return known
 
 
 @lru_cache(maxsize=1)
