@@ -65,6 +65,7 @@ class Transaction:
 
     Attributes:
         failure: why none of it was kept.
+        jobs_failure: why nothing of the jobs was kept, when there is an answer of its own for each object.
     """
 
     candidates: list[Candidate]
@@ -73,6 +74,7 @@ class Transaction:
     started_s: float = field(default_factory=time.monotonic)
     duration_s: float = 0.0
     failure: Exception | None = None
+    jobs_failure: Exception | None = None
 
     @property
     def is_synced(self) -> bool:
@@ -189,9 +191,11 @@ class Transactions:
                     count=len(batch.stored),
                     error=str(error),
                 )
+                failure = StorageFailed("storage failed: the object could not be made durable")
                 if self._writer.in_transaction:
                     batch.take_back()
-                batch.fail_stored(StorageFailed("storage failed: the object could not be made durable"))
+                    transaction.jobs_failure = failure  # rolled back with the objects
+                batch.fail_stored(failure)
         except Exception as error:  # noqa: BLE001 - whoever commits must go on
             self._undo(transaction, error)
 
@@ -210,7 +214,7 @@ class Transactions:
         transaction.duration_s = self.last_s - transaction.started_s
         is_fast = transaction.duration_s < FAST_S * max(1, len(answers))
         self._fast_batches = self._fast_batches + 1 if is_fast else 0
-        return [*answers, *((work.done, None) for work in transaction.jobs)]
+        return [*answers, *((work.done, transaction.jobs_failure) for work in transaction.jobs)]
 
     def publish(self, transaction: Transaction) -> None:
         """Tell what was stored, after the answers."""
