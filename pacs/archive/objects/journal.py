@@ -243,9 +243,13 @@ class Journal:
         """
         if not self.is_trusted:
             raise OSError(errno.EIO, "a sync has failed, the journal keeps what it holds")
-        for start in (0, HALF_BYTES):
-            os.pwrite(self._descriptor, bytes(_RECORD.size), start)
-        os.fdatasync(self._descriptor)
+        try:
+            for start in (0, HALF_BYTES):
+                os.pwrite(self._descriptor, bytes(_RECORD.size), start)
+            os.fdatasync(self._descriptor)
+        except OSError:
+            self.distrust()  # nobody would find a record behind the first one, which may be gone
+            raise
         self._epoch = secrets.token_bytes(8)
         self.covered()
 

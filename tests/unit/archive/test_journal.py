@@ -164,6 +164,20 @@ def test_a_distrusted_journal_keeps_what_it_holds_and_takes_nothing(tmp_path: Pa
     assert [e.received_at for e in reopened(tmp_path / "journal")] == [3]
 
 
+def test_a_journal_that_could_not_be_cleared_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first record may be gone: what was recorded behind it would not be found after a crash."""
+    journal = ready(tmp_path / "journal")
+    assert journal.append([entry(1, 100)])
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+        patch.setattr(os, "fdatasync", failing_fdatasync)
+        journal.clear()
+    assert not journal.append([entry(2, 100)])
+    journal.trust_again()
+    assert journal.append([entry(3, 100)])
+    journal.close()
+    assert [e.received_at for e in reopened(tmp_path / "journal")] == [3]
+
+
 @pytest.mark.usefixtures("small_halves")
 def test_a_barrier_that_fails_in_the_background_is_not_forgotten(tmp_path: Path) -> None:
     def barrier() -> None:
