@@ -288,7 +288,7 @@ class Transactions:
             self._writer.begin()
             self._writer.set_state("checked_pk", str(self._writer.next_instance_pk))
             self._writer.commit()
-            self._store.barrier()
+            self.sync_files()
             self._journal.clear()
             self._writer.checkpoint()
         except Exception:  # noqa: BLE001 - the log stays, and is tried again with the next batch

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -136,3 +137,18 @@ def test_a_job_is_not_told_as_done_when_the_batch_that_it_rode_in_was_rolled_bac
     assert small.writer.state("noted") == "yes"
     (stored,) = small.commit([small.candidate("1.2.1")])
     assert stored.outcome is Outcome.STORED
+
+
+def test_a_barrier_that_fails_when_the_log_is_emptied_is_not_forgotten(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once: what it may have lost is written again before objects are taken."""
+    (stored,) = small.commit([small.candidate("1.2.1")])
+    with monkeypatch.context() as patch:
+        patch.setattr(small.store, "barrier", once(small.store.barrier, io_error()))
+        small.transactions.checkpoint()
+    restore = Mock(wraps=small.store.restore)
+    monkeypatch.setattr(small.store, "restore", restore)
+    (second,) = small.commit([small.candidate("1.2.2")])
+    assert second.outcome is Outcome.STORED
+    assert [call.args[0] for call in restore.call_args_list] == [stored.path]
