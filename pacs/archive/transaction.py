@@ -7,13 +7,14 @@ batch of new short objects goes into the journal, which is synced before the tra
 barrier for files, names and the index's log. One object by itself needs the syncs of just these, and the disk works on
 them meanwhile: on a long one's file and name while its rows are written, on the record of a short one while its file is
 made, too. No reader sees a row before all of that has returned. When it fails, the batch is taken back and the archive
-refuses objects until a barrier succeeds.
+refuses objects, and whatever else is to be durable, until a barrier succeeds.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ CHECKPOINT_LOG_BYTES: Final = 64 << 20
 LOG_GROWTH_BYTES: Final = 16 << 20  # until it is tried again, when a reader kept the log from being emptied
 FAST_S: Final = 0.004  # a disk whose commits take longer is left to the thread
 FAST_BATCHES: Final = 3  # in a row, before it counts as fast
+FAILED_SYNCS: Final = frozenset((sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC))
 
 Job = Callable[[IndexWriter], None]
 """Something else that wants to write the index; it rides in the next batch."""
@@ -153,8 +155,8 @@ class Transactions:
         )
         transaction = Transaction(candidates, jobs, batch)
         is_suspect = self._is_suspect or not self._journal.is_trusted
-        if is_suspect and candidates and not self._is_sound_again():
-            transaction.failure = StorageFailed("storage failed; objects are refused until it works again")
+        if is_suspect and (candidates or transaction.is_synced) and not self._is_sound_again():
+            transaction.failure = StorageFailed("storage failed; nothing is taken until it works again")
             return transaction
         try:
             self._writer.begin(is_synced=transaction.is_synced)
@@ -300,6 +302,9 @@ class Transactions:
     def _undo(self, transaction: Transaction, error: Exception) -> None:
         """Take a batch back that has failed for another reason than its sync; called while the error is handled."""
         self.log.failure("a batch of {count} objects failed", count=len(transaction.candidates))
+        if getattr(error, "sqlite_errorcode", None) in FAILED_SYNCS:  # what was committed before may be lost, too
+            self._is_suspect = True
+            self._journal.distrust()
         self._writer.rollback()
         self._end_sync()
         if transaction.batch.is_recorded:

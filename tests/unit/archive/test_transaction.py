@@ -5,6 +5,7 @@ The steps of a batch when one of them fails: nothing is told that did not happen
 from __future__ import annotations
 
 import errno
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -88,9 +89,9 @@ class Small:
             incoming_path=self.store.write_incoming(pieces),
         )
 
-    def commit(self, candidates: list[Candidate], *jobs: Job) -> list[Any]:
+    def commit(self, candidates: list[Candidate], *jobs: Job, is_durable: bool = False) -> list[Any]:
         """Take all steps; give the results, those of the jobs last."""
-        works = [Work(job, Deferred(), is_durable=False) for job in jobs]
+        works = [Work(job, Deferred(), is_durable) for job in jobs]
         transaction = self.transactions.prepare(candidates, works)
         self.transactions.complete(transaction)
         return [result for _, result in self.transactions.conclude(transaction)]
@@ -152,3 +153,29 @@ def test_a_barrier_that_fails_when_the_log_is_emptied_is_not_forgotten(
     (second,) = small.commit([small.candidate("1.2.2")])
     assert second.outcome is Outcome.STORED
     assert [call.args[0] for call in restore.call_args_list] == [stored.path]
+
+
+@pytest.mark.parametrize("what", ["object", "job"])
+def test_a_sync_of_the_log_that_fails_is_not_forgotten(
+    small: Small, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The log may lack what was committed before: it is emptied before anything is told to be durable."""
+
+    def note(writer: IndexWriter) -> None:
+        writer.set_state("noted", "yes")
+
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    with monkeypatch.context() as patch:
+        patch.setattr(small.writer, "commit", once(small.writer.commit, error))
+        (failure,) = small.commit([], note, is_durable=True)
+    assert isinstance(failure, StorageFailed)
+    assert small.writer.state("noted") is None
+    checkpoint = Mock(wraps=small.writer.checkpoint)
+    monkeypatch.setattr(small.writer, "checkpoint", checkpoint)
+    if what == "object":
+        (stored,) = small.commit([small.candidate("1.2.1")])
+        assert stored.outcome is Outcome.STORED
+    else:
+        assert small.commit([], note, is_durable=True) == [None]
+    checkpoint.assert_called_once_with()
