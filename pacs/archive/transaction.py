@@ -18,6 +18,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple
@@ -119,6 +120,7 @@ class Transactions:
         self._log_path = f"{settings.index_path}-wal"
         self._checkpoint_at_bytes = CHECKPOINT_LOG_BYTES
         self._is_suspect = False
+        self._left: list[Batch] = []  # could not be taken back
         self._fast_batches = 0
         self.last_s = 0.0
 
@@ -358,8 +360,17 @@ class Transactions:
                     self._journal.covered()
             except OSError:
                 self._end_sync()
-                batch.take_back()
+                self._take_back(batch)
                 raise
+
+    def _take_back(self, batch: Batch) -> None:
+        """Take back what was committed and is not durable: now, or before anything else is to be durable."""
+        try:
+            batch.take_back()
+        except Exception:  # noqa: BLE001 - whatever it is: its rows stay till then, and its files with them
+            self.log.failure("{count} objects could not be taken back yet", count=len(batch.stored))
+            self._writer.rollback()
+            self._left.append(copy(batch))  # what it has stored is about to be told as failed
 
     def _sync_log_and_wait(self) -> None:
         """Make the log durable too, and wait for the files."""
@@ -385,12 +396,16 @@ class Transactions:
     def _is_sound_again(self) -> bool:
         """Look whether syncs work again, and write what a failed one may have lost."""
         try:
+            while self._left:
+                self._left[-1].take_back()
+                self._left.pop()
             self._writer.checkpoint()
             for entry in self._journal.entries():
                 self._store.restore(entry.path, entry.data)
             self._store.barrier()
             self._journal.trust_again()
         except Exception:  # noqa: BLE001 - whatever it is: objects stay refused, and the log says why
+            self._writer.rollback()
             self.log.failure("storage does not work yet")
             return False
         self._is_suspect = False

@@ -179,3 +179,21 @@ def test_a_sync_of_the_log_that_fails_is_not_forgotten(
     else:
         assert small.commit([], note, is_durable=True) == [None]
     checkpoint.assert_called_once_with()
+
+
+def test_what_could_not_be_taken_back_is_taken_back_before_objects_are_taken(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (kept,) = small.commit([small.candidate("1.2.1", b"\1" * 200_000, is_short=False)])
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    commits = [small.writer.commit, once(small.writer.commit, full)]
+    with monkeypatch.context() as patch:
+        patch.setattr(small.store, "barrier", once(small.store.barrier, io_error()))
+        patch.setattr(small.writer, "commit", lambda: commits.pop(0)())
+        refused = [small.candidate(uid, b"\2" * 200_000, is_short=False) for uid in ("1.2.1", "1.2.2")]
+        assert all(isinstance(result, StorageFailed) for result in small.commit(refused))
+    (new,) = small.commit([small.candidate("1.2.3")])
+    assert new.outcome is Outcome.STORED
+    assert sorted(small.rows()) == [("1.2.1", kept.path), ("1.2.3", new.path)]
+    assert small.files() == sorted([kept.path, new.path])
