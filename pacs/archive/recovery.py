@@ -155,8 +155,9 @@ class Sweep:
                     return
             self._look_at(connection, paths)
             self.is_complete = True
-        except OSError as error:
-            self.log.error("the sweep for unknown files ended early: {error}", error=error.strerror or str(error))
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            self.log.error("the sweep for unknown files ended early: {reason}", reason=reason)
         finally:
             connection.close()
             self._ended()

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pacs.archive.candidate import Candidate
-from pacs.archive.errors import ArchiveClosed, ObjectGone
+from pacs.archive.errors import ArchiveBusy, ArchiveClosed, ArchiveError, ObjectGone, StorageFailed, StorageFull
 from pacs.archive.integrity import IntegrityThread, Reporter
 from pacs.archive.interfaces import Stored
 from pacs.archive.objects.files import FileStore
@@ -64,6 +64,9 @@ class Upkeep:
         self._swept = swept
         self._sweep: Sweep | None = None
         self._integrity: IntegrityThread | None = None
+        self._unsettled = 0  # the sweep itself, and the files that it has handed over
+        self._is_left = False  # a file that the index does not know, or the sweep did not come to its end
+        self._is_stopping = False
         self.is_swept = False
 
     def start(self, *, was_clean: bool) -> None:
@@ -82,6 +85,7 @@ class Upkeep:
 
     def stop_in_thread(self) -> None:
         """End, done or not."""
+        self._is_stopping = True
         if self._integrity is not None:
             self._integrity.stop()
         if self._sweep is not None:
@@ -96,12 +100,24 @@ class Upkeep:
             take_in=lambda candidate: call(self._take_in_swept, candidate),
             ended=lambda: call(self._sweep_ended),
         )
+        self._unsettled = 1
         self._sweep.start()
 
     def _sweep_ended(self) -> None:
         """What it found has been handed over before."""
-        self.is_swept = self._sweep is not None and self._sweep.is_complete
-        self._storage.report("sweep", Health.HEALTHY, "every file is known")
+        self._settle(is_known=self._sweep is not None and self._sweep.is_complete)
+
+    def _settle(self, *, is_known: bool) -> None:
+        self._unsettled -= 1
+        self._is_left = self._is_left or not is_known
+        if self._unsettled:
+            return
+        self.is_swept = not self._is_left
+        if self.is_swept:
+            self._storage.report("sweep", Health.HEALTHY, "every file is known")
+        elif not self._is_stopping:
+            reason = "not every file could be indexed; the log says why, and the next start tries again"
+            self._storage.report("sweep", Health.DEGRADED, reason)
         self._swept()
 
     def _start_integrity(self) -> None:
@@ -127,17 +143,32 @@ class Upkeep:
         )
 
     def _take_in_swept(self, candidate: Candidate) -> None:
+        self._unsettled += 1
         try:
-            self._take_in(candidate).addErrback(self._not_taken_in, candidate)
-        except ArchiveClosed:
-            return
+            done = self._take_in(candidate)
+        except ArchiveError as error:
+            done = fail(error)
+        done.addCallbacks(
+            lambda _: self._settle(is_known=True),
+            lambda failure: self._settle(is_known=self._is_put_aside(failure, candidate)),
+        )
 
-    def _not_taken_in(self, failure: Failure, candidate: Candidate) -> None:
+    def _is_put_aside(self, failure: Failure, candidate: Candidate) -> bool:
+        """Put a file that could not be taken in into quarantine, unless the fault is not its own; give whether."""
         if failure.check(ObjectGone):
-            return  # it was deleted
+            return True  # it was deleted
+        uid, reason = candidate.header.sop_instance_uid, failure.getErrorMessage()
+        if failure.check(StorageFailed, StorageFull, ArchiveBusy, ArchiveClosed):
+            self.log.error("instance {uid} is not indexed yet: {reason}", uid=uid, reason=reason)
+            return False
         self.log.warn(
             "the file of instance {sop_instance_uid} is put into quarantine: {reason}",
-            sop_instance_uid=candidate.header.sop_instance_uid,
-            reason=failure.getErrorMessage(),
+            sop_instance_uid=uid,
+            reason=reason,
         )
-        self._store.quarantine(candidate.incoming_path)
+        try:
+            self._store.quarantine(candidate.incoming_path)
+        except OSError as error:
+            self.log.error("it can't be put into quarantine: {error}", error=error.strerror or str(error))
+            return False
+        return True

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 from tests.conftest import MakeServer
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
@@ -32,14 +33,37 @@ def crashed(make_server: MakeServer, *, pixels: bytes = bytes(64)) -> Server:
     return server
 
 
-def test_a_file_without_a_row_is_indexed(make_server: MakeServer) -> None:
-    server = crashed(make_server)
+def add_unknown(server: Server) -> Path:
+    """Add the file of an object that the index does not know."""
     one = server.objects()[0]
     data = one.read_bytes()
     start = data.index(ct_data_set("1.2.60.1", name="Kept^One")[:16])
     new = data[:start].replace(b"1.2.60.1", b"1.2.60.3") + ct_data_set("1.2.60.3", name="New^One", patient_id="ID9")
-    (one.parent / "1.2.60.3.dcm").write_bytes(new)
+    unknown = one.parent / "1.2.60.3.dcm"
+    unknown.write_bytes(new)
     time.sleep(0.1)
+    return unknown
+
+
+def test_a_file_without_a_row_is_indexed(make_server: MakeServer) -> None:
+    server = crashed(make_server)
+    add_unknown(server)
+    server.start()
+    wait_until_swept(server)
+    assert count_of(server, "PatientName=New^One") == 1
+
+
+def test_a_file_without_a_row_stays_where_it_is_while_the_disk_fails(make_server: MakeServer, tmp_path: Path) -> None:
+    """Nothing is wrong with the file: it is indexed at the next start, and until then it is said that it is not."""
+    server = crashed(make_server, pixels=bytes(200_000))
+    unknown = add_unknown(server)
+    faults = ("-e", "trace=syncfs", "-e", "inject=syncfs:error=EIO")
+    server.start("strace", "-D", "-f", "-o", str(tmp_path / "trace"), *faults)
+    server.wait_for_log("storage is degraded: not every file could be indexed")
+    assert "every file is known" not in server.log()
+    assert unknown.exists()
+    assert list((server.root / "quarantine").iterdir()) == []
+    server.stop()
     server.start()
     wait_until_swept(server)
     assert count_of(server, "PatientName=New^One") == 1
