@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from pacs.archive.archive import JOURNAL
 from pacs.archive.backup import INDEX, MORE, BackupError, BackupMaker, read_backup, restore_files
 from pacs.archive.errors import IndexTooNew
 from pacs.assembly.archive import archive_settings
@@ -153,7 +154,9 @@ def _place(name: str, root_path: Path, places: Mapping[str, Path]) -> Path | Non
 
 def _check_empty(call: Call, root_path: Path, index_path: Path) -> None:
     objects = root_path / "objects"
-    for path in (index_path, *(objects.iterdir() if objects.is_dir() else ())):
+    # SQLite would take the log of an index that is gone for that of the new one, and the next start an old journal
+    rests = (index_path.with_name(f"{index_path.name}-wal"), root_path / JOURNAL)
+    for path in (index_path, *rests, *(objects.iterdir() if objects.is_dir() else ())):
         if path.exists():
             call.fail(f"restore: {path} is there already; give an empty storage.root_path")
 

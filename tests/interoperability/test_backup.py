@@ -108,6 +108,13 @@ def test_a_backup_of_a_busy_server_is_whole_and_comes_back(
     refused = pacsctl(other, "restore", str(destination), check=False)
     assert refused.returncode == 1
     assert "index.db is there already" in refused.stderr
+    (other.root / "index.db").unlink()
+    (other.root / "index.db-wal").write_bytes(b"of a server that was killed")
+    for rest in ("index.db-wal", "journal"):  # either would be applied to what was restored
+        refused = pacsctl(other, "restore", str(destination), check=False)
+        assert refused.returncode == 1
+        assert f"{rest} is there already" in refused.stderr
+        (other.root / rest).unlink()
     for path in (other.root, other.directory / "pacs_data"):
         shutil.rmtree(path)
     restored = json.loads(pacsctl(other, "restore", str(destination), "--json").stdout)
