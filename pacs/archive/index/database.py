@@ -5,11 +5,12 @@ The index's SQLite file: opening it for the one writer and the readers, and brin
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
 from pacs.archive.errors import IndexTooNew
@@ -86,14 +87,23 @@ def schema_of(path: Path) -> str | None:
         return None if row is None else str(row[0])
 
 
+@contextmanager
+def all_or_nothing(url: str) -> Iterator[Connection]:
+    """Give a connection in a transaction: left to itself the driver would commit each change of the schema."""
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
+        connection.exec_driver_sql("COMMIT")
+
+
 def _known_schemas() -> set[str]:
     return {path.name[1:5] for path in (_MIGRATIONS / "versions").glob("v[0-9]*.py")}
 
 
 def _make(path: Path) -> None:
     """Make a new index, as the migrations would, and note that it is up to date."""
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
-    with engine.begin() as connection:
+    with all_or_nothing(f"sqlite:///{path}") as connection:
         METADATA.create_all(connection)
         connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
         connection.exec_driver_sql("INSERT INTO alembic_version (version_num) VALUES (?)", (SCHEMA,))

@@ -10,12 +10,13 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_mock_engine
+from sqlalchemy import Engine, create_mock_engine, event
 from sqlalchemy.dialects import postgresql
 
 import pacs.archive.index.migrations
@@ -72,6 +73,43 @@ def test_a_new_index_has_the_schema_that_the_migrations_make(tmp_path: Path) -> 
     assert ScriptDirectory.from_config(configuration(tmp_path / "new.db")).get_current_head() == SCHEMA
     assert migrate(tmp_path / "new.db") is None
     assert migrate(tmp_path / "migrated.db") is None
+
+
+def broken_off(path: Path, after: int) -> bool:
+    """Migrate, and break off after so many changes of the schema; give whether there were so many."""
+    changes = 0
+
+    def executed(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        nonlocal changes
+        changes += statement.lstrip().startswith(("CREATE", "ALTER", "INSERT", "UPDATE"))
+        if changes == after:
+            raise InterruptedError
+
+    event.listen(Engine, "after_cursor_execute", executed)
+    try:
+        migrate(path)
+    except InterruptedError:
+        return True
+    finally:
+        event.remove(Engine, "after_cursor_execute", executed)
+    return False
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_an_index_is_made_and_migrated_wholly_or_not_at_all(tmp_path: Path, is_new: bool) -> None:
+    whole = tmp_path / "whole.db"
+    migrate(whole)
+    after = 1
+    while True:
+        path = tmp_path / f"{after}.db"
+        if not is_new:
+            index_of_the_first_schema(path)
+        if not broken_off(path, after):
+            break
+        migrate(path)
+        assert schema_of(path) == schema_of(whole)
+        after += 1
+    assert after > 10
 
 
 def test_postgresql_is_told_that_the_index_of_tasks_is_partial() -> None:
