@@ -390,8 +390,8 @@ class Transactions:
     def _log_length(self) -> int:
         try:
             return os.stat(self._log_path).st_size
-        except FileNotFoundError:
-            return 0
+        except OSError:
+            return 0  # it is not there, or the disk fails: the next sync tells that
 
     def _is_sound_again(self) -> bool:
         """Look whether syncs work again, and write what a failed one may have lost."""

@@ -258,3 +258,24 @@ def test_what_a_failed_sync_may_have_lost_is_written_again(make_server: MakeServ
     written = first(lines[opened:], lambda line: "write" in line and encoded(held) in line) + opened
     answered = max(i for i, line in enumerate(lines) if "sendto" in line and encoded("1.2.84") in line)
     assert synced_between(lines, "syncfs(", written, answered)
+
+
+def test_a_log_that_cannot_be_looked_at_keeps_nobody_waiting(make_server: MakeServer, tmp_path: Path) -> None:
+    """Who commits looks at its length after each batch; objects are taken again when the disk works."""
+    server = make_server()
+    wait_for_journal(server)
+    log = server.root / "index.db-wal"
+    calls = "stat,newfstatat,statx"
+    with Client(server.port, CT) as client:
+        tracer = attach(
+            server, tmp_path / "trace", "-P", str(log), "-e", f"trace={calls}", "-e", f"inject={calls}:error=EIO"
+        )
+        for number, pixels in enumerate((b"\1" * 64, b"\2" * 64), 1):  # the second replaces: in the commit thread
+            client.store(ct_data_set("1.2.85", pixels=pixels), "1.2.85", message_id=number)
+        deadline_s = time.monotonic() + 10
+        while "INJECTED" not in (tmp_path / "trace").read_text():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        detach(tracer)
+        assert client.store(ct_data_set("1.2.86"), "1.2.86", message_id=3).status == 0
+        assert client.store(ct_data_set("1.2.85", pixels=b"\3" * 64), "1.2.85", message_id=4).status == 0
