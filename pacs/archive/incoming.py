@@ -256,4 +256,4 @@ class Incoming:
             self._close()
         finally:
             if self._path:
-                self._store.discard(self._path)
+                self._store.discard_if_possible(self._path)

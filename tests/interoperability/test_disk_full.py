@@ -15,6 +15,7 @@ import pytest
 from pacs.dataset.part10 import read_file_meta
 from tests.conftest import MakeServer
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
+from tests.durability.test_barrier import attach, detach
 from tests.durability.test_kill import found_by_query
 from tests.filesystems import MIB, fill, small_file_system
 from tests.server import Server
@@ -100,6 +101,21 @@ def test_a_disk_that_fills_up_in_mid_object_loses_nothing(small_disk: Path) -> N
         check_nothing_is_lost(server, acknowledged)
     finally:
         assert server.stop() == 0, server.log()
+
+
+def test_a_disk_that_becomes_read_only_in_mid_object_is_told_as_such(make_server: MakeServer, tmp_path: Path) -> None:
+    """The file can't be removed either; that is no other answer, and the next start removes it."""
+    server = make_server()
+    faults = ("-e", "trace=writev,unlink", "-e", "inject=writev,unlink:error=EROFS")
+    tracer = attach(server, tmp_path / "trace", *faults)
+    assert store(server, range(1, 2), pixels=4 * MIB) == ({}, True)
+    detach(tracer)
+    acknowledged, is_full = store(server, range(1, 2), pixels=4 * MIB)
+    assert not is_full
+    assert on_disk(server) == acknowledged
+    assert server.stop() == 0
+    server.start()
+    check_nothing_is_lost(server, acknowledged)
 
 
 def test_the_reserve_is_not_touched_and_reads_go_on(small_disk: Path) -> None:
