@@ -178,8 +178,9 @@ class Sweep:
     def _unknown(self, path: str) -> None:
         """Take in a file from before the start that the index does not know."""
         try:
-            if os.stat(self._store.absolute(path), follow_symlinks=False).st_ctime >= self._started_s - CLOCK_TICK_S:
-                return  # arriving while we look
+            named_s = os.stat(self._store.absolute(path), follow_symlinks=False).st_ctime
+            if self._started_s - CLOCK_TICK_S <= named_s <= time.time():
+                return  # arriving while we look; what is of the future was there before the clock was put back
             candidate = candidate_of_file(self._store, path, limits=self._settings.scan_limits)
         except FileNotFoundError:
             return
