@@ -106,6 +106,8 @@ class AcceptorProtocol(UpperLayerProtocol):
         return Origin(self.peer_address)
 
     def _associate_indicated(self, indication: AssociateIndication) -> None:
+        if not self._awaits_answer:
+            return  # what came behind it in the same read has ended the connection
         request = indication.request
         try:
             admitted = self.factory.admit(request, self.origin)

@@ -250,9 +250,8 @@ class UpperLayerProtocol(Protocol):
             self._wire.bufferSize = BULK_READ_BYTES
 
     def became_idle(self) -> None:
-        if self._is_releasing and self._upper_layer.state in (State.STA8, State.STA9, State.STA12):
-            self._is_releasing = False
-            self._apply(self._upper_layer.respond_release())
+        if self._is_releasing:
+            self._respond_release()
 
     def abort(self, source: int = ABORT_SOURCE_USER, reason: int = REASON_NOT_SPECIFIED) -> None:
         """Abort the association and drop the transport; harmless when it is gone."""
@@ -382,7 +381,13 @@ class UpperLayerProtocol(Protocol):
         if self.association is not None and self.association.is_busy:
             self._is_releasing = True
             return
-        self._apply(self._upper_layer.respond_release())
+        self._respond_release()
+
+    def _respond_release(self) -> None:
+        """Answer A-RELEASE-RQ, unless what came behind it has ended the association meanwhile."""
+        if self._upper_layer.state in (State.STA8, State.STA9, State.STA12):
+            self._is_releasing = False
+            self._apply(self._upper_layer.respond_release())
 
     def _abort_indicated(self, indication: AbortIndication) -> None:
         self.end_reason = "aborted by the peer"

@@ -12,6 +12,7 @@ import zlib
 
 import pytest
 
+from pacs.ul import AAbort, AAssociateRQ, AReleaseRQ, PresentationContextRQ, UserInformation
 from tests.conftest import MakeServer
 from tests.dicom import (
     CT_IMAGE_STORAGE,
@@ -24,7 +25,7 @@ from tests.dicom import (
     element,
     pdv,
 )
-from tests.server import Server
+from tests.server import AE_TITLE, Server
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 CT = (CT_IMAGE_STORAGE, EXPLICIT)
@@ -43,6 +44,23 @@ def test_garbage_is_answered_with_an_abort(server: Server) -> None:
     with Client(server.port) as client:
         assert client.echo() == 0
     assert "is aborted" in server.log()
+
+
+def test_what_comes_in_one_read_with_a_request_is_no_error_of_ours(server: Server) -> None:
+    """The state is another one then when the request is looked at (PS3.8 table 9-10, Sta3 and Sta8)."""
+    information = UserInformation(16384, "2.25.1", "TESTER")
+    contexts = (PresentationContextRQ(1, VERIFICATION, (IMPLICIT,)),)
+    associate = AAssociateRQ(AE_TITLE, "TESTER", contexts, information).encode()
+    release = AReleaseRQ().encode()
+    for behind in (AAbort(0, 0).encode(), associate, pdv(b"x"), release, b"\x99\0\0\0\0\0"):
+        assert raw(server, associate + behind)[:1] == (b"" if behind[:1] == b"\x07" else b"\x07")
+        client = Client(server.port)
+        client.socket.sendall(release + behind)
+        assert client.pdu()[0] == (0 if behind[:1] == b"\x07" else 7)
+        client.socket.close()
+    with Client(server.port) as client:
+        assert client.echo() == 0
+    assert "Traceback" not in server.log()
 
 
 def test_a_pdu_longer_than_announced_is_refused_at_its_header(server: Server) -> None:
