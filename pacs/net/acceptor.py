@@ -314,6 +314,8 @@ class AcceptorFactory(Factory):
             raise Rejection(PERMANENT, SOURCE_USER, 2, "application context name not supported")
         if not request.has_legal_calling_ae_title:
             raise Rejection(PERMANENT, SOURCE_USER, 3, "calling AE title is empty or has illegal characters")
+        if not request.has_legal_called_ae_title:
+            raise Rejection(PERMANENT, SOURCE_USER, 7, "called AE title is empty or has illegal characters")
         if not settings.accepts_any_called_ae and request.called_ae_title != settings.ae_title:
             raise Rejection(PERMANENT, SOURCE_USER, 7, f"called AE title is not {settings.ae_title}")
         self.check_limits(request, origin.peer_address)

@@ -22,7 +22,8 @@ L11   idle; fragments; peers that do not read test_bad_peers: test_silent_connec
                                               test_a_peer_that_does_not_read_is_held_back_and_then_dropped
 L13   presentation contexts                   test_malformed_presentation_contexts_are_aborted
 A1    AE titles                               test_bad_peers: test_associations_are_rejected_with_…;
-                                              test_illegal_calling_ae_titles_are_rejected_and_escaped_in_the_log
+                                              test_illegal_calling_ae_titles_are_rejected_and_escaped_in_the_log;
+                                              test_illegal_called_ae_titles_are_rejected_though_any_is_accepted
 ====  ======================================  =================================================================
 
 L12 (TLS handshake) is with the tests of TLS, L14 (C-FIND answers without a cap, cancel) with those of C-FIND, L15 with
@@ -311,6 +312,17 @@ def test_illegal_calling_ae_titles_are_rejected_and_escaped_in_the_log(server: S
     assert answer[:1] == b"\x03"
     assert answer[7:10] == bytes((1, 1, 3))
     assert "EVIL\nline" not in server.log()
+
+
+def test_illegal_called_ae_titles_are_rejected_though_any_is_accepted(make_server: MakeServer) -> None:
+    """A1: permanent, user, called AE title not recognized."""
+    server = make_server({"server": {"accept_any_called_ae": True}})
+    for title in ("", "EVIL\nline", "EVIL\x1b[31m", "\xe9", "A\\B"):
+        with pytest.raises(Rejected) as rejected:
+            Client(server.port, called=title)
+        assert rejected.value.args == (1, 1, 7)
+    with Client(server.port, called="ANYBODY") as client:
+        assert client.echo() == 0
 
 
 def test_refusals_are_logged_once_a_minute_and_audited_with_their_number(make_server: MakeServer) -> None:
