@@ -33,6 +33,7 @@ from pacs.dataset.part10 import encode_file_meta
 from pacs.dataset.scanner import DataSetScanner
 
 SHORT_OBJECT_BYTES: Final = 128 * 1024
+SHORT_OBJECT_PIECES: Final = 256  # of 512 bytes each; one in more pieces is written as a long one is
 WRITE_BYTES: Final = 256 * 1024
 SLOW_WRITE_S: Final = 0.010
 
@@ -137,7 +138,7 @@ class Incoming:
         if self._scanner.is_costly:
             return self._in_thread(self._scan_and_write_in_thread, pieces)
         self._scan(pieces)
-        if self._short_bytes <= SHORT_OBJECT_BYTES and self._descriptor < 0:
+        if not self._is_long and self._descriptor < 0:
             return None
         if self._is_slow:
             return self._in_thread(self._write_in_thread)
@@ -181,6 +182,11 @@ class Incoming:
         return done
 
     # -- within
+
+    @property
+    def _is_long(self) -> bool:
+        """It is not kept in memory until it is whole."""
+        return self._short_bytes > SHORT_OBJECT_BYTES or len(self._pieces) > SHORT_OBJECT_PIECES
 
     def _write_rest(self) -> None:
         """Finish the file; a short one is made here, unless the disk has been slow lately."""
@@ -229,7 +235,7 @@ class Incoming:
 
     def _scan_and_write_in_thread(self, pieces: Sequence[memoryview]) -> None:
         self._scan(pieces)
-        if self._short_bytes > SHORT_OBJECT_BYTES or self._descriptor >= 0:
+        if self._is_long or self._descriptor >= 0:
             self._write_in_thread()
 
     def _in_thread(self, function: Callable[..., None], *arguments: object) -> Deferred[None]:

@@ -131,19 +131,19 @@ class MessageReader:
         expects_data_set: a data set, or the rest of one, is to come.
     """
 
-    __slots__ = ("_command", "_command_bytes", "_context_id", "_limit_bytes", "expects_data_set")
+    __slots__ = ("_command", "_context_id", "_is_in_command", "_limit_bytes", "expects_data_set")
 
     def __init__(self, *, command_set_bytes: int = 64 * 1024) -> None:
         self._limit_bytes = command_set_bytes
-        self._command: list[memoryview] = []
-        self._command_bytes = 0
+        self._command = bytearray()
+        self._is_in_command = False
         self._context_id = 0
         self.expects_data_set = False
 
     @property
     def is_in_message(self) -> bool:
         """Something of a message has come, and something is missing."""
-        return self.expects_data_set or bool(self._command)
+        return self.expects_data_set or self._is_in_command
 
     def receive(self, fragment: Fragment) -> Command | None:
         """
@@ -162,21 +162,21 @@ class MessageReader:
             return None
         if self.expects_data_set:
             raise DIMSEProtocolError("command fragment before the end of the data set")
-        if self._command:
+        if self._is_in_command:
             if fragment.context_id != self._context_id:
                 raise DIMSEProtocolError("command fragments in several presentation contexts")
         elif fragment.is_last and len(fragment.data) <= self._limit_bytes:
             return self._completed(fragment.context_id, bytes(fragment.data))
         self._context_id = fragment.context_id
-        self._command_bytes += len(fragment.data)
-        if self._command_bytes > self._limit_bytes:
+        self._is_in_command = True
+        if len(self._command) + len(fragment.data) > self._limit_bytes:
             raise DIMSEProtocolError(f"command set of more than {self._limit_bytes} bytes")
-        self._command.append(fragment.data)
+        self._command += fragment.data
         if not fragment.is_last:
             return None
-        data = b"".join(self._command)
-        self._command = []
-        self._command_bytes = 0
+        data = bytes(self._command)
+        self._command.clear()
+        self._is_in_command = False
         return self._completed(fragment.context_id, data)
 
     def _completed(self, context_id: int, data: bytes) -> Command:

@@ -16,6 +16,7 @@ from pacs.interfaces import DataSetConsumer
 from pacs.ul import AcceptedContext
 
 WAITING_BYTES: Final = 1 << 20  # a reader that has not begun yet is worth one read of the socket, no more
+COPIED_BYTES: Final = 512  # a view costs 200 bytes: shorter fragments are joined, a peer may send them by the million
 
 
 class FlowControl(Protocol):
@@ -38,15 +39,14 @@ class _Collector:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._byte_count = 0
-        self.pieces: list[memoryview] = []
+        self.data = bytearray()
 
     def write(self, pieces: Sequence[memoryview]) -> None:
-        self._byte_count += sum(map(len, pieces))
-        if self._byte_count > self._limit_bytes:
-            self.pieces.clear()
+        if len(self.data) + sum(map(len, pieces)) > self._limit_bytes:
+            self.data.clear()
             raise DIMSEError(IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, f"Identifier longer than {self._limit_bytes} bytes")
-        self.pieces.extend(pieces)
+        for piece in pieces:
+            self.data += piece
 
 
 class DataSetSource:
@@ -65,6 +65,7 @@ class DataSetSource:
         "_is_busy",
         "_is_held",
         "_pieces",
+        "_short",
         "_waiter",
         "_waiting_bytes",
         "context",
@@ -76,6 +77,7 @@ class DataSetSource:
         self.is_complete = False
         self._flow = flow
         self._pieces: list[memoryview] = []
+        self._short = bytearray()  # the fragments behind the pieces
         self._waiting_bytes = 0
         self._consumer: DataSetConsumer | None = None
         self._waiter: Deferred[None] | None = None
@@ -92,7 +94,11 @@ class DataSetSource:
 
     def push(self, data: memoryview, is_last: bool) -> None:
         """Take one fragment; `flush` gives what has gathered to the consumer."""
-        self._pieces.append(data)
+        if len(data) >= COPIED_BYTES:
+            self._join_short()
+            self._pieces.append(data)
+        else:
+            self._short += data
         self._waiting_bytes += len(data)
         if is_last:
             self.is_complete = True
@@ -133,7 +139,7 @@ class DataSetSource:
         """
         collector = _Collector(limit_bytes)
         await self.deliver_to(collector)
-        return b"".join(collector.pieces)
+        return bytes(collector.data)
 
     async def drain(self) -> None:
         """Receive what is left of the data set and forget it."""
@@ -146,9 +152,15 @@ class DataSetSource:
     # -- within
 
     def _is_delivered(self) -> bool:
-        return self.is_complete and not self._pieces and not self._is_busy
+        return self.is_complete and not self._pieces and not self._short and not self._is_busy
+
+    def _join_short(self) -> None:
+        if self._short:
+            self._pieces.append(memoryview(self._short))
+            self._short = bytearray()
 
     def _give(self) -> None:
+        self._join_short()
         consumer, pieces = self._consumer, self._pieces
         if consumer is not None and pieces:
             self._pieces = []

@@ -7,7 +7,8 @@ row   limit                                   shown by
 L1    A-ASSOCIATE-RQ                          test_a_request_that_is_too_long_is_refused_at_its_header
 L2    P-DATA-TF                               test_bad_peers: test_a_pdu_longer_than_announced_is_refused_…
 L3    other PDUs have exact lengths           test_pdus_of_another_length_than_theirs_are_refused
-L4    command set                             test_a_command_set_without_end_is_refused
+L4    command set                             test_a_command_set_without_end_is_refused;
+                                              test_fragments_with_next_to_nothing_in_them_cost_no_memory
 L5    data set of a C-STORE                   test_an_object_beyond_the_limit_is_drained_…; test_large
 L6    identifier, UID list, wildcard          test_an_identifier_beyond_its_limits_is_answered_not_aborted
 L7    nesting, items                          test_bad_peers: test_a_data_set_without_structure_…;
@@ -58,6 +59,7 @@ from tests.dicom import (
     element,
     pdv,
 )
+from tests.find import STUDY_ROOT
 from tests.server import AE_TITLE, Server
 
 CT = (CT_IMAGE_STORAGE, EXPLICIT)
@@ -102,6 +104,30 @@ def test_pdus_of_another_length_than_theirs_are_refused(server: Server, pdu_type
     client.socket.sendall(struct.pack(">BxL", pdu_type, length))
     assert client.pdu() == (ABORT, bytes((0, 0, 2, INVALID_PARAMETER)))
     client.socket.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0"])
+def test_fragments_with_next_to_nothing_in_them_cost_no_memory(server: Server, content: bytes) -> None:
+    """L4, L5, L6: what is held of a message does not depend on how many fragments it comes in."""
+    find = CFindRQ(message_id=1, affected_sop_class_uid=STUDY_ROOT, has_data_set=True)
+    store = CStoreRQ(
+        message_id=1, affected_sop_class_uid=CT_IMAGE_STORAGE, affected_sop_instance_uid="1.2.3", has_data_set=True
+    )
+    heads = [pdv(encode_command(find), is_command=True), pdv(encode_command(store), is_command=True, context_id=3)]
+    fragments = [pdv(content, is_last=False), pdv(content, is_last=False, context_id=3)]
+    if not content:
+        heads.append(b"")
+        fragments.append(pdv(content, is_command=True, is_last=False))
+    for head, fragment in zip(heads, fragments, strict=True):
+        before_kib = server.resident_kib()
+        client = Client(server.port, (STUDY_ROOT, EXPLICIT), (CT_IMAGE_STORAGE, EXPLICIT))
+        client.socket.sendall(head)
+        for _ in range(50):
+            client.socket.sendall(fragment * 10_000)
+        with Client(server.port) as other:
+            assert other.echo() == 0
+        assert server.resident_kib() - before_kib < 32 * 1024
+        client.socket.close()
 
 
 def test_a_command_set_without_end_is_refused(server: Server) -> None:
