@@ -173,7 +173,7 @@ def condition_for(tag: int, value: str, *, vr: str = "", is_fuzzy: bool = False)
         QueryError: the value has no meaning for the attribute.
     """
     vr = key_vr(tag, vr)
-    if not value or (vr in _WILDCARD_VRS and value[0] == "*" and not value.strip("*")):
+    if not value or (value[0] == "*" and not value.strip("*")):  # also where wild cards have no meaning
         return None
     if vr in _BINARY_VRS:
         raise QueryError(f"{name_of(tag)}: no matching is defined for VR {vr}")

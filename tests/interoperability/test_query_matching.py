@@ -18,6 +18,7 @@ from tests.dicom import CT_IMAGE_STORAGE, Client, pdv
 from tests.find import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT, ask, associated, find, keys, statuses_of
 from tests.server import AE_TITLE, Server
 
+IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -157,6 +158,15 @@ def test_a_header_key_is_right_at_once_after_the_answer(server: Server, transfer
         identifier = keys("SERIES", SeriesInstanceUID="", StudyInstanceUID=f"1.2.77.{number}", DeviceSerialNumber="SN*")
         answers = find(server.port, identifier)
         assert answers.values("DeviceSerialNumber") == [f"SN-{number}"]
+
+
+def test_an_asterisk_alone_matches_everything_whatever_the_vr(filled: Server) -> None:
+    number = len(find(filled.port, keys("STUDY")).identifiers)
+    for keyword in ("StudyInstanceUID", "StudyDate", "StudyTime", "PatientName", "NumberOfStudyRelatedInstances"):
+        identifier = keys("STUDY")
+        identifier.add_new(keyword, "LO", "*")  # a VR that pydicom lets it have; implicit VR does not show it
+        found = find(filled.port, identifier, transfer_syntax=IMPLICIT)
+        assert (keyword, found.statuses[-1], len(found.identifiers)) == (keyword, 0, number)
 
 
 def test_a_key_that_is_not_supported_is_left_out_and_the_match_says_so(filled: Server) -> None:
