@@ -74,8 +74,18 @@ def _compiled(patterns: tuple[NamePattern, ...]) -> tuple[tuple[int, re.Pattern[
 
 
 def wildcard_expression(pattern: str) -> str:
-    """Give the regular expression of "*" and "?"."""
-    return "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
+    """
+    Give the regular expression of "*" and "?".
+
+    What stands between two "*" is sought once, at its first place, and never at another again: with a few "*" and a
+    long value the combinations would take days, and the interpreter with them.
+    """
+    first, *others = (
+        "".join("." if c == "?" else re.escape(c) for c in part) for part in re.sub(r"\*+", "*", pattern).split("*")
+    )
+    if not others:
+        return first
+    return first + "".join(f"(?>.*?{part})" for part in others[:-1]) + ".*" + others[-1]
 
 
 def name_matches(key: str, name: str) -> bool:

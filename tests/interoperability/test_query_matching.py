@@ -5,6 +5,7 @@ C.4.1 and C.5.1.1).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -158,6 +159,17 @@ def test_a_header_key_is_right_at_once_after_the_answer(server: Server, transfer
         identifier = keys("SERIES", SeriesInstanceUID="", StudyInstanceUID=f"1.2.77.{number}", DeviceSerialNumber="SN*")
         answers = find(server.port, identifier)
         assert answers.values("DeviceSerialNumber") == [f"SN-{number}"]
+
+
+def test_wild_cards_in_a_long_value_hold_nobody_up(server: Server) -> None:
+    """L6: a pattern that nearly matches in very many ways is decided at once."""
+    store(server, make_object(9, ImageComments="a" * 1200))
+    started_s = time.monotonic()
+    found = find(server.port, keys("IMAGE", SOPInstanceUID="", ImageComments="*a*a*a*a*b"), negotiation=b"\1")
+    assert found.statuses == [0]
+    assert time.monotonic() - started_s < 2
+    found = find(server.port, keys("IMAGE", SOPInstanceUID="", ImageComments="*a*a*a*a"), negotiation=b"\1")
+    assert len(found.identifiers) == 1
 
 
 def test_an_asterisk_alone_matches_everything_whatever_the_vr(filled: Server) -> None:

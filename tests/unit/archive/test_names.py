@@ -4,9 +4,12 @@ Person names as keys: literal and fuzzy matching, PS3.4 C.2.2.2.1.1.
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import pytest
 
-from pacs.archive.names import fuzzy_name_matches, name_matches
+from pacs.archive.names import fuzzy_name_matches, name_matches, wildcard_expression
 
 JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
 
@@ -86,3 +89,23 @@ def test_a_fuzzy_key_finds_spellings_and_any_order(key: str, name: str) -> None:
 )
 def test_a_fuzzy_key_does_not_find_everything(key: str, name: str) -> None:
     assert not fuzzy_name_matches(key, name)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["", "a", "*", "a*", "*a", "*a*", "a*b", "a**b", "*a?b*", "?", "a?*?", "*ab*ab*", "*b*a", "a*a"]
+)
+def test_wild_cards_are_what_they_always_were(pattern: str) -> None:
+    naive = re.compile("".join({"*": ".*", "?": "."}.get(c, c) for c in pattern), re.DOTALL)
+    expression = re.compile(wildcard_expression(pattern), re.DOTALL)
+    for length in range(7):
+        for letters in itertools.product("ab", repeat=length):
+            text = "".join(letters)
+            assert bool(expression.fullmatch(text)) == bool(naive.fullmatch(text)), text
+
+
+def test_many_wild_cards_in_a_long_value_are_soon_decided() -> None:
+    """L6 allows 1,000 characters; a naive expression would not come back, and it holds the interpreter's lock."""
+    expression = re.compile(wildcard_expression("*a" * 499 + "*b"), re.DOTALL)
+    assert expression.fullmatch("a" * 10_000) is None
+    assert expression.fullmatch("a" * 10_000 + "b") is not None
+    assert not name_matches("*a" * 30 + "*b", "a" * 64 + "^" + "a" * 64)
