@@ -4,6 +4,7 @@ A small codec for short data sets: identifiers in, responses out (PS3.5 section 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
@@ -88,7 +89,8 @@ class ElementEncoder:
 
 
 class _Reader:
-    def __init__(self, data: bytes, *, order: _Order, is_implicit: bool) -> None:
+    def __init__(self, data: bytes, *, order: _Order, is_implicit: bool, at_most: int) -> None:
+        self._at_most = self._left = at_most
         self._data = data
         self._order = order
         self._is_implicit = is_implicit
@@ -99,8 +101,10 @@ class _Reader:
         if not self._is_implicit:
             position = self._short_elements(position, end, found)
         while position < end:
+            self._check_number(len(found))
             tag, vr, length, value_at = self._header(position, end)
             if tag == _ITEM_END and is_open:
+                self._left -= len(found)
                 return tuple(found), value_at
             if length == UNDEFINED_LENGTH or vr == "SQ" or (not vr and vr_of(tag) == "SQ"):
                 if depth >= _DEPTH:
@@ -114,12 +118,18 @@ class _Reader:
             found.append(Element(tag, vr, self._data[value_at:position]))
         if is_open:
             raise DataSetError("an item is not closed")
+        self._check_number(len(found))
+        self._left -= len(found)
         return tuple(found), position
+
+    def _check_number(self, number: int) -> None:
+        if number > self._left:
+            raise DataSetError(f"more than {self._at_most} elements")
 
     def _short_elements(self, position: int, end: int, found: list[Element]) -> int:
         """Read what needs no second look, the most of an identifier; give where the rest begins."""
         data, unpack = self._data, self._order.short.unpack_from
-        while position + 8 <= end:
+        while position + 8 <= end and len(found) <= self._left:
             group, element, vr, length = unpack(data, position)
             value_end = position + 8 + length
             name = _SHORT_NAMES.get(vr)
@@ -150,6 +160,7 @@ class _Reader:
             raise DataSetError("a sequence reaches beyond the end")
         items: list[tuple[Element, ...]] = []
         while position < end:
+            self._check_number(1)
             tag, _, item_length, value_at = self._header(position, end)
             if tag == _SEQUENCE_END and is_open:
                 return tuple(items), value_at
@@ -161,21 +172,25 @@ class _Reader:
                 raise DataSetError("an item reaches beyond its sequence")
             item, position = self.elements(value_at, item_end, depth, is_open=is_open_item)
             items.append(item)
+            self._left -= 1
         if is_open:
             raise DataSetError("a sequence is not closed")
         return tuple(items), position
 
 
-def read_elements(data: bytes, transfer_syntax_uid: str) -> tuple[Element, ...]:
+def read_elements(data: bytes, transfer_syntax_uid: str, *, at_most: int = sys.maxsize) -> tuple[Element, ...]:
     """
     Read a short data set, an identifier.
 
+    Args:
+        at_most: so many elements, those of sequences with them.
+
     Raises:
-        DataSetError: it has no structure, or is deflated.
+        DataSetError: it has no structure, has more elements, or is deflated.
     """
     syntax = TRANSFER_SYNTAXES.get(transfer_syntax_uid)
     if syntax is None or syntax.is_deflated:
         raise DataSetError("transfer syntax is not usable for an identifier")
     order = _LITTLE if syntax.is_little_endian else _BIG
-    reader = _Reader(data, order=order, is_implicit=syntax.is_implicit_vr)
+    reader = _Reader(data, order=order, is_implicit=syntax.is_implicit_vr, at_most=at_most)
     return reader.elements(0, len(data), 0, is_open=False)[0]

@@ -30,7 +30,7 @@ from pacs.net.dispatch import Handler
 from pacs.net.source import DataSetSource
 from pacs.security.access import Operation
 from pacs.services.authorization import Authorization
-from pacs.services.identifiers import Negotiated, answer_extended
+from pacs.services.identifiers import IDENTIFIER_ELEMENTS, Negotiated, answer_extended
 from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 
 _NOTHING_NEGOTIATED: Final = Negotiated()
@@ -106,7 +106,7 @@ class FindService(ABC):
             raise DIMSEError(IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, "C-FIND-RQ without an identifier")
         raw = await data_set.read(self._identifier_bytes)
         try:
-            elements = read_elements(raw, context.transfer_syntax)
+            elements = read_elements(raw, context.transfer_syntax, at_most=IDENTIFIER_ELEMENTS)
         except DataSetError as error:
             raise DIMSEError(Status.CANNOT_UNDERSTAND, f"identifier: {error}") from error
         found = await self.send_matches(association, context, request, elements)

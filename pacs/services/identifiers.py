@@ -21,6 +21,9 @@ from pacs.dataset.elements import Element
 from pacs.dimse import IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, DIMSEError
 from pacs.services.sop_classes import PATIENT_ROOT_FIND, PATIENT_STUDY_ONLY_FIND, STUDY_ROOT_FIND
 
+IDENTIFIER_ELEMENTS: Final = 2000
+"""As many elements as are read of an identifier: it is done in the reactor, and each costs 15 microseconds."""
+
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 RETRIEVE_AE_TITLE: Final = 0x00080054
 INSTANCE_AVAILABILITY: Final = 0x00080056

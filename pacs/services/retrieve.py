@@ -38,6 +38,7 @@ from pacs.net.nodes import RemoteNodes
 from pacs.net.source import DataSetSource
 from pacs.security.access import Operation
 from pacs.services.authorization import Authorization
+from pacs.services.identifiers import IDENTIFIER_ELEMENTS
 from pacs.services.retrieve_frames import extract_frames
 from pacs.services.retrieve_identifier import MODELS, parse_identifier
 from pacs.services.retrieve_progress import Progress
@@ -210,7 +211,7 @@ class RetrieveService:
             raise DIMSEError(IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, f"{request.operation}-RQ without an identifier")
         raw = await data_set.read(self._identifier_bytes)
         try:
-            elements = read_elements(raw, context.transfer_syntax)
+            elements = read_elements(raw, context.transfer_syntax, at_most=IDENTIFIER_ELEMENTS)
         except DataSetError as error:
             raise DIMSEError(Status.CANNOT_UNDERSTAND, f"identifier: {error}") from error
         wanted = parse_identifier(

@@ -164,18 +164,24 @@ def find_status(client: Client, identifier: bytes) -> int:
 
 
 def test_an_identifier_beyond_its_limits_is_answered_not_aborted(server: Server) -> None:
-    """L6: 1 MiB, 1,000 UIDs, a pattern of 1,000 characters."""
+    """L6: 1 MiB, 1,000 UIDs, a pattern of 1,000 characters; and 2,000 elements."""
     level = element(0x00080052, "CS", b"STUDY")
+    keys = b"".join(element(0x00111000 + number, "LO", b"") for number in range(2000))
+    items = struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 2001
     uids = "\\".join(f"1.2.{number}" for number in range(1001)).encode()
     identifiers = (
         level + element(0x00104000, "UT", bytes(1_100_000)),
         level + element(0x0020000D, "UI", uids),
         level + element(0x00100010, "PN", b"*" + b"a" * 1001),
+        level + keys,
+        level + element(0x00081032, "SQ", struct.pack("<HHL", 0xFFFE, 0xE000, len(keys)) + keys),
+        level + element(0x00081032, "SQ", items),
     )
     with Client(server.port, (STUDY_ROOT_FIND, EXPLICIT)) as client:
         for identifier in identifiers:
             assert find_status(client, identifier) in (0xA900, 0xC000)
         assert find_status(client, level + element(0x00100010, "PN", b"Nobody")) == 0
+        assert find_status(client, level + element(0x00100010, "PN", b"Nobody") + keys[: 8 * 1998]) == 0
 
 
 def test_more_sequence_items_than_allowed_are_answered_c000(make_server: MakeServer) -> None:
