@@ -328,8 +328,8 @@ def full_listener() -> Iterator[int]:
 
 
 @contextmanager
-def deaf_scp() -> Iterator[int]:
-    """Give a port where every context is accepted, and nothing is read any more then."""
+def deaf_scp(says: bytes = b"") -> Iterator[int]:
+    """Give a port where every context is accepted, and nothing is read any more then; `says` behind the first byte."""
 
     def serve() -> None:
         while True:
@@ -351,6 +351,9 @@ def deaf_scp() -> Iterator[int]:
                 user_information=UserInformation(16384, "2.25.1", "DEAF"),
             )
             connection.sendall(answer.encode())
+            if says:
+                connection.recv(1)
+                connection.sendall(says)
 
     accepted: list[socket.socket] = []
     listening = socket.create_server(("127.0.0.1", 0))

@@ -337,15 +337,21 @@ class Association:
             self._canceled_waiting.add(message_id)  # it came in one read with its C-CANCEL, or waits for its turn
 
     def _receive_response(self, response: Response, source: DataSetSource | None) -> None:
-        answered = self._requests.pop(response.id_of_request, None)
-        if answered is None:
+        message_id = response.id_of_request
+        if message_id not in self._requests:
             raise DIMSEProtocolError("a response to no request")
         if source is None:
-            answered.callback(Answer(response, None))
+            self._requests.pop(message_id).callback(Answer(response, None))
             return
+
+        def received(data: bytes) -> None:
+            self._requests.pop(message_id).callback(Answer(response, data))
+
+        def refused(failure: Failure) -> None:
+            self._requests.pop(message_id).errback(failure)
+
         reading = Deferred.fromCoroutine(source.read(RESPONSE_DATA_SET_BYTES))
-        reading.addCallback(lambda data: answered.callback(Answer(response, data)))
-        reading.addErrback(answered.errback)
+        reading.addCallbacks(received, refused)  # unless the association ends before; then it fails as all requests do
 
     def _serve_waiting(self) -> None:
         while self._waiting and self._running is None:

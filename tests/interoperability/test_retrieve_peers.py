@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 
 from pacs.dimse import CCancelRQ, CGetRQ, encode_command
+from pacs.dimse.messages import CStoreRSP
 from tests.conftest import MakeServer
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set, pdv
 from tests.retrieve import (
@@ -52,8 +53,10 @@ LIMITS: Final = {
 @pytest.fixture(scope="module")
 def bad_ports() -> Iterator[dict[str, int]]:
     """Give the ports of destinations that hang, each in its way, by their AE titles."""
-    with silent_listener() as silent, full_listener() as full, deaf_scp() as deaf:
-        yield {"SILENT": silent, "FULL": full, "DEAF": deaf}
+    promise = CStoreRSP(message_id_being_responded_to=1, status=0, has_data_set=True)
+    half = deaf_scp(says=pdv(encode_command(promise), is_command=True))
+    with silent_listener() as silent, full_listener() as full, deaf_scp() as deaf, half as half_port:
+        yield {"SILENT": silent, "FULL": full, "DEAF": deaf, "HALF": half_port}
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +222,7 @@ def test_a_move_to_an_unknown_ae_is_refused(filled: Server) -> None:
         ("FULL", "destination AE 'FULL' does not answer (connection)"),
         ("SILENT", "destination AE 'SILENT' does not answer (association)"),
         ("DEAF", "destination AE 'DEAF' does not answer (C-STORE)"),
+        ("HALF", "destination AE 'HALF' does not answer (C-STORE)"),  # a response whose data set never comes
     ],
 )
 def test_a_move_to_a_destination_that_is_down_or_hangs_ends_in_its_time(
