@@ -15,7 +15,7 @@ from typing import Final
 
 from pacs.archive.attributes import SPECIFIC_CHARACTER_SET, Level
 from pacs.archive.keys import LEVELS, UNIQUE_KEYS, is_within, key_vr, level_of
-from pacs.archive.query import Condition, Query, QueryError, SequenceKey, combined, condition_for, name_of
+from pacs.archive.query import Condition, Equals, Query, QueryError, SequenceKey, combined, condition_for, name_of
 from pacs.dataset.charset import decode_text
 from pacs.dataset.elements import Element
 from pacs.dimse import IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, DIMSEError
@@ -195,17 +195,27 @@ class KeyParser:
             level: of the query; None in an item of a sequence, where every attribute is the item's own.
         """
         keys = Keys()
+        creators: dict[int, Element] = {}
+        used: set[int] = set()
         for element in elements:
             tag, vr = element.tag, _vr_of(element)
             if _is_structure(tag):
+                if tag & 0x10000:
+                    creators[tag] = element
                 continue
             if level is not None and not _is_key_at(tag, level):
                 keys.supports_all = False
                 continue
             try:
+                if (creator := creators.get(tag & 0xFFFF0000 | tag >> 8 & 0xFF)) is not None:
+                    used.add(creator.tag)
+                    if element.value or element.items:
+                        keys.conditions.append(Equals(creator.tag, self._text(creator, "LO")))
                 self._add(keys, element, tag, vr)
             except QueryError as error:
                 raise DIMSEError(IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, str(error), (tag,)) from error
+        if used:  # a private element says nothing without its private creator (PS3.5 7.8.1)
+            keys.wanted = sorted([*keys.wanted, *((tag, "LO") for tag in used)])
         return keys
 
     def _add(self, keys: Keys, element: Element, tag: int, vr: str) -> None:

@@ -161,6 +161,22 @@ def test_a_header_key_is_right_at_once_after_the_answer(server: Server, transfer
         assert answers.values("DeviceSerialNumber") == [f"SN-{number}"]
 
 
+def test_a_private_element_is_answered_with_its_private_creator(server: Server) -> None:
+    """PS3.5 7.8.1: without it nobody knows what it is. One of somebody else in the same place does not match."""
+
+    def private(data_set: Dataset, creator: str, value: str) -> Dataset:
+        data_set.private_block(0x0011, creator, create=True).add_new(1, "LO", value)
+        return data_set
+
+    store(server, private(make_object(1), "ACME", "yes"))
+    store(server, private(make_object(2), "OTHERS", "yes"))
+    everything = find(server.port, private(keys("IMAGE", SOPInstanceUID=""), "ACME", ""), negotiation=b"\1")
+    assert [answer[0x00110010].value for answer in everything.identifiers] == ["ACME", "OTHERS"]
+    for value, number in (("yes", 1), ("no", 0)):
+        found = find(server.port, private(keys("IMAGE", SOPInstanceUID=""), "ACME", value), negotiation=b"\1")
+        assert (len(found.identifiers), found.statuses[-1]) == (number, 0)
+
+
 def test_wild_cards_in_a_long_value_hold_nobody_up(server: Server) -> None:
     """L6: a pattern that nearly matches in very many ways is decided at once."""
     store(server, make_object(9, ImageComments="a" * 1200))
