@@ -30,7 +30,7 @@ from pacs.net.association import Association
 from pacs.security.access import Operation
 from pacs.services.authorization import Authorization
 from pacs.services.finding import SUPPORT, FindService, Found, negotiated_of, pending_response
-from pacs.services.identifiers import KeyParser, Negotiated
+from pacs.services.identifiers import QUERY_RETRIEVE_LEVEL, KeyParser, Negotiated
 from pacs.ul import AbstractSyntaxSupport, AcceptedContext
 from pacs.workflow import tags
 from pacs.workflow.worklist import Worklist
@@ -39,7 +39,7 @@ MODALITY_WORKLIST_FIND: Final = "1.2.840.10008.5.1.4.31"
 TIMEZONE_OFFSET: Final = 0x00080201
 RESPONSES_AT_ONCE: Final = 64
 
-_NO_KEYS: Final = frozenset((SPECIFIC_CHARACTER_SET, TIMEZONE_OFFSET))
+_NO_KEYS: Final = frozenset((SPECIFIC_CHARACTER_SET, TIMEZONE_OFFSET, QUERY_RETRIEVE_LEVEL))  # some send the last one
 _EMPTY_SEQUENCE: Final = Value("SQ", "", ())
 
 

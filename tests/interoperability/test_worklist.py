@@ -76,6 +76,7 @@ ITEM_KEYS: list[tuple[dict[str, Any], list[int]]] = [
     ({"PatientID": "PID5"}, [5]),
     ({"AccessionNumber": "ACC3"}, [3]),
     ({"RequestedProcedureID": "RP4"}, [4]),
+    ({"PatientID": "PID5", "QueryRetrieveLevel": "PATIENT"}, [5]),  # it is no attribute of this model
 ]
 
 
