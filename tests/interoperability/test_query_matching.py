@@ -177,6 +177,26 @@ def test_a_private_element_is_answered_with_its_private_creator(server: Server) 
         assert (len(found.identifiers), found.statuses[-1]) == (number, 0)
 
 
+def test_long_lists_of_any_key_are_answered(filled: Server) -> None:
+    """L6: up to 1,000 values, more than a statement can have of names and patterns."""
+    several = [str(number) for number in range(999)]
+    for keyword, value, number in (
+        ("PatientName", "MATCH^NO3", 1),
+        ("PatientName", "Nobody", 0),
+        ("ModalitiesInStudy", "CT", 4),
+        ("ModalitiesInStudy", "MR", 0),
+        ("ReferringPhysicianName", "Nobody", 0),
+        ("StudyDescription", "Nothing", 0),
+    ):
+        identifier = keys("STUDY")
+        identifier.add_new(keyword, "UT", "\\".join([*several, value]))
+        found = find(filled.port, identifier, transfer_syntax=IMPLICIT)
+        assert (keyword, found.statuses[-1], len(found.identifiers)) == (keyword, 0, number)
+    identifier = keys("STUDY")
+    identifier.add_new("PatientName", "UT", "\\".join([*("?" * 2 for _ in range(300)), "*No3"]))
+    assert find(filled.port, identifier, transfer_syntax=IMPLICIT).values("PatientName") == ["Match^No3"]
+
+
 def test_wild_cards_in_a_long_value_hold_nobody_up(server: Server) -> None:
     """L6: a pattern that nearly matches in very many ways is decided at once."""
     store(server, make_object(9, ImageComments="a" * 1200))

@@ -21,6 +21,9 @@ from pacs.archive.keys import BY_TAG, COMPUTED, LEVELS, UNIQUE_KEYS, is_of_heade
 from pacs.archive.query import Condition, Equals, Number, Order, Query, tags_of
 
 REMEMBERED_SHAPES: Final = 512
+PARTS_AT_MOST: Final = 200
+"""Of one clause: SQLite takes expressions of 1,000 levels and 500 selections together, of which a name needs two."""
+PARAMETERS_AT_MOST: Final = 30_000  # SQLite takes 32,766, PostgreSQL one more
 
 _COUNTS: Final[Mapping[int, ColumnElement[Any]]] = {
     0x00201200: PATIENTS.c.num_studies,
@@ -101,6 +104,8 @@ def _shape_of(query: Query) -> tuple[Shape, list[Any], tuple[Condition, ...]]:
             count_parameters.append(condition.values[0])
             continue
         bound = _bound(condition)
+        if bound is not None and len(parameters) + len(bound.parameters) > PARAMETERS_AT_MOST:
+            bound = None
         if bound is not None:
             clauses.append(bound.clause)
             parameters += bound.parameters
@@ -125,7 +130,12 @@ def _shape_of(query: Query) -> tuple[Shape, list[Any], tuple[Condition, ...]]:
 
 
 def _bound(condition: Condition) -> Bound | None:
-    return None if any(map(is_of_header, tags_of(condition))) else bind(condition)
+    if any(map(is_of_header, tags_of(condition))):
+        return None
+    bound = bind(condition)
+    if bound is not None and len(bound.clause.forms) > PARTS_AT_MOST and bound.clause.kind != "number":
+        return None  # a long list of names or patterns is looked at row by row
+    return bound
 
 
 @lru_cache(maxsize=REMEMBERED_SHAPES)
