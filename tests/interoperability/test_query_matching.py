@@ -197,6 +197,14 @@ def test_long_lists_of_any_key_are_answered(filled: Server) -> None:
     assert find(filled.port, identifier, transfer_syntax=IMPLICIT).values("PatientName") == ["Match^No3"]
 
 
+def test_a_list_of_numbers_of_related_objects_is_any_of_them(filled: Server) -> None:
+    for value, number in ((["7", "1"], 4), (["1", "7"], 4), (["7", "8"], 0), ("1", 4)):
+        found = find(filled.port, keys("STUDY", NumberOfStudyRelatedInstances=value))
+        assert (len(found.identifiers), found.statuses[-1]) == (number, 0)
+    found = find(filled.port, keys("PATIENT", NumberOfPatientRelatedStudies=["7", "1"]), PATIENT_ROOT)
+    assert len(found.identifiers) == 4
+
+
 def test_wild_cards_in_a_long_value_hold_nobody_up(server: Server) -> None:
     """L6: a pattern that nearly matches in very many ways is decided at once."""
     store(server, make_object(9, ImageComments="a" * 1200))

@@ -100,6 +100,9 @@ def _shape_of(query: Query) -> tuple[Shape, list[Any], tuple[Condition, ...]]:
     rest: list[Condition] = []
     for condition in query.conditions:
         if isinstance(condition, Number) and condition.tag in _COUNTS:
+            if len(condition.values) > 1:
+                rest.append(condition)
+                continue
             counts.append(condition.tag)
             count_parameters.append(condition.values[0])
             continue
