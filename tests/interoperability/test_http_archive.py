@@ -220,6 +220,16 @@ def test_patients_that_share_an_id_are_told_apart_by_their_issuer(make_server: M
     assert fetch(server, "/api/v1/patients/A%2FB/studies?issuer=").json["pagination"]["total"] == 2
 
 
+def test_nothing_of_a_query_is_left_out_unnoticed(make_server: MakeServer) -> None:
+    server = make_server(HTTP)
+    for n, patient_id in enumerate(("A", "A;B")):
+        store(server, (f"1.7.{n}", ct_data_set(f"1.7.{n}", study=f"1.7.{n}.1", patient_id=patient_id)))
+    assert listed(server, "/patients?patient_id=A;B", "patient_id") == ["A;B"]
+    for query in ("nothing", "patient_id=A&nothing", "limit=1&limit", "patient_id=A;B&limit;offset=1"):
+        reply = get(server, f"/patients?{query}")
+        assert (reply.status, reply.error) == (400, "BAD_REQUEST"), query
+
+
 def test_the_counters_move_by_exactly_what_was_done(make_server: MakeServer) -> None:
     server = make_server(HTTP)
     before = metrics(server)
