@@ -11,6 +11,8 @@ waits before it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IAddress
@@ -19,6 +21,9 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 
+from pacs.web.answers import error_answer
+from pacs.web.errors import HTTPError
+from pacs.web.gate import protecting_fields
 from pacs.web.heads import REMEMBERED_BYTES, Head, encode_fields, is_plain
 from pacs.web.request import WebRequest
 
@@ -160,16 +165,41 @@ class LimitedChannel(HTTPChannel):
         settings = self.site.settings
         if self._headers_since_s is not None:
             if now_s - self._headers_since_s > settings.headers_timeout_s:
-                self.drop()
+                self._give_up(self.refuse)
         elif not self.requests:
             if now_s - self._waits_since_s > settings.idle_timeout_s:
                 self.drop()
         else:
             request = self.requests[-1]
             elapsed_s = now_s - request.started_s
-            is_coming = request.started_s and self.length not in (0, None)
+            is_coming = request.started_s and self.length != 0  # None: it comes in chunks
             if is_coming and elapsed_s > BODY_GRACE_S + request.body_bytes / settings.least_body_rate:
-                self.drop()
+                self._give_up(request.refuse)
+
+    def _give_up(self, refuse: Callable[[HTTPError], None]) -> None:
+        """Tell a client that it is too slow, if it has begun to ask, and close."""
+        if self._is_between or self._closing_since_s is not None:
+            self.drop()
+        else:
+            refuse(HTTPError(408, "the request did not come in time"))
+
+    def refuse(self, error: HTTPError) -> None:
+        """Answer a request that has not come as a whole, and close."""
+        answer, now_s = error_answer(error), self.site.clock.seconds()
+        transport: Any = self.transport
+        transport.write(
+            b"HTTP/1.1 %d %b\r\n%b%bContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+            % (
+                error.status,
+                HTTPStatus(error.status).phrase.encode(),
+                self.site.date_field(now_s),
+                protecting_fields(self.site.settings),
+                answer.content_type.encode(),
+                len(answer.body),
+                answer.body,
+            )
+        )
+        self.drop()
 
     def drop(self) -> None:
         """Close it; over TLS an idle client may never answer that: whoever asks again and again has it ended then."""

@@ -30,12 +30,17 @@ ALWAYS: Final = {
 STRICT_TRANSPORT: Final = {"strict-transport-security": ["max-age=31536000"]}
 
 
+def protecting_fields(settings: WebSettings) -> bytes:
+    """Give the fields that every answer has, whatever is asked, as they are sent."""
+    return encode_fields(Headers({**ALWAYS, **(STRICT_TRANSPORT if settings.is_encrypted else {})}))
+
+
 class Gate:
     """Looks at the headers of a request that have nothing to do with what it asks for."""
 
     def __init__(self, settings: WebSettings) -> None:
         self._settings = settings
-        self._common = encode_fields(Headers({**ALWAYS, **(STRICT_TRANSPORT if settings.is_encrypted else {})}))
+        self._common = protecting_fields(settings)
         self._hosts_seen: dict[str, bool] = {}
 
     def enter(self, request: WebRequest) -> None:

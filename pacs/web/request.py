@@ -7,7 +7,6 @@ twisted.web would keep a body of any length in a temporary file before anybody i
 
 from __future__ import annotations
 
-import json
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
@@ -70,7 +69,7 @@ class WebRequest(Request):
         self.started_s = self.site.clock.seconds()
         self.content = BytesIO()
         if length is not None and length > self.site.settings.json_bytes:
-            self._refuse_body()
+            self.refuse(self._too_large())
 
     def received_again(self, head: Head, uri: bytes) -> None:
         """Serve a GET without a body whose header is known already."""
@@ -88,24 +87,15 @@ class WebRequest(Request):
         if self.is_refused:
             return
         if self.body_bytes > self.site.settings.json_bytes:
-            self._refuse_body()
+            self.refuse(self._too_large())
         else:
             super().handleContentChunk(data)
 
-    def _refuse_body(self) -> None:
-        """Answer at once and close: nobody waits for the rest."""
+    def refuse(self, error: HTTPError) -> None:
+        """Answer before the body has come, and close: nobody waits for the rest."""
         self.is_refused = True
-        limit = self.site.settings.json_bytes
-        body = json.dumps(HTTPError(413, f"the body has more than {limit} bytes").body()).encode()
-        head = (
-            "HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json; charset=utf-8\r\n"
-            f"Content-Length: {len(body)}\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
-            "Connection: close\r\n\r\n"
-        )
-        transport: Any = self.channel.transport
-        transport.write(head.encode() + body)
-        transport.loseConnection()
-        self.code = 413
+        self.code = error.status
+        self.channel.refuse(error)
         self._count()
 
     def process(self) -> None:
@@ -160,6 +150,9 @@ class WebRequest(Request):
             self.producer = None
         else:
             super().unregisterProducer()
+
+    def _too_large(self) -> HTTPError:
+        return HTTPError(413, f"the body has more than {self.site.settings.json_bytes} bytes")
 
     def _count(self) -> None:
         if not self.is_counted:

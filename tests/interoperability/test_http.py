@@ -12,7 +12,9 @@ import socket
 import ssl
 import stat
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -297,7 +299,27 @@ def test_a_request_in_pieces_is_answered_and_one_that_stalls_is_dropped(server: 
         assert found.startswith(b"HTTP/1.1 200")
     with socket.create_connection(("127.0.0.1", server.http_port), timeout=30) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: local")
-        assert connection.recv(4096) == b""
+        assert b'"REQUEST_TIMEOUT"' in until_closed(connection)
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 500", "Transfer-Encoding: chunked"])
+def test_a_body_that_comes_too_slowly_is_answered_408_however_its_length_is_told(server: Server, length: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=0.5) as connection:
+        connection.sendall(f"POST /api/v1/tokens HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n".encode())
+        found, started_s = b"", time.monotonic()
+        while not found and time.monotonic() - started_s < 20:
+            connection.sendall(b"1\r\na\r\n")
+            with suppress(TimeoutError):
+                found = connection.recv(4096)
+        assert found.startswith(b"HTTP/1.1 408 ")
+        assert b"Content-Security-Policy: " in found
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    found = b""
+    while more := connection.recv(4096):
+        found += more
+    return found
 
 
 def test_no_path_or_query_of_a_request_gets_into_the_log(server: Server) -> None:
