@@ -339,12 +339,21 @@ class Archive:
 
     async def open(self, stored: StoredObject) -> DataSetFile:
         """
-        Open an object; whoever gets it closes it.
+        Open an object; whoever gets it closes it. Who is canceled gets none, and it is closed as soon as it is open.
 
         Raises:
             ObjectGone, StorageFailed.
         """
-        return await self.in_thread(self.open_in_thread, stored)
+        wanted: Deferred[DataSetFile] = Deferred()
+
+        def opened(result: DataSetFile | Failure) -> None:
+            if not wanted.called:
+                wanted.callback(result)
+            elif isinstance(result, DataSetFile):
+                result.close()
+
+        self._reading.run(self.open_in_thread, stored).addBoth(opened)
+        return await wanted
 
     def open_in_thread(self, stored: StoredObject) -> DataSetFile:
         """The same, for whoever is in a thread already."""

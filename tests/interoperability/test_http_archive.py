@@ -5,8 +5,11 @@ What is kept, over HTTP: lists with filters, totals and pages, single resources,
 from __future__ import annotations
 
 import hashlib
+import socket
+import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -16,7 +19,7 @@ import pytest
 
 from tests.conftest import MakeServer
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
-from tests.http import HTTP, Reply, fetch, metrics, new_token
+from tests.http import HTTP, Reply, admin_token, fetch, metrics, new_token
 from tests.server import Server, free_port, merged, run_tool
 
 STUDIES = 30
@@ -207,6 +210,31 @@ def test_a_large_file_is_sent_as_the_client_takes_it(make_server: MakeServer) ->
     assert slow.returncode == 28  # its time was over, in the middle
     assert server.resident_kib() - before < 24 << 10
     assert fetch(server, "/api/v1/instances/1.9.1/file").body[-len(pixels) :] == pixels
+
+
+def test_a_file_is_closed_however_early_its_client_goes_away(make_server: MakeServer) -> None:
+    server = make_server(HTTP)
+    store(server, ("1.9.2", ct_data_set("1.9.2")))
+    path = "/api/v1/instances/1.9.2/file"
+    asked = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {admin_token(server)}\r\n\r\n".encode()
+    for number in range(600):
+        with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it ends with a RST
+            connection.sendall(asked)
+            time.sleep(number % 30 * 0.00005)
+    deadline_s = time.monotonic() + 10
+    while any(name.endswith(".dcm") for name in open_files(server)):
+        assert time.monotonic() < deadline_s, open_files(server)
+        time.sleep(0.05)
+    assert fetch(server, path).status == 200
+
+
+def open_files(server: Server) -> list[str]:
+    names = []
+    for descriptor in Path(f"/proc/{server.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            names.append(str(descriptor.readlink()))
+    return names
 
 
 def test_patients_that_share_an_id_are_told_apart_by_their_issuer(make_server: MakeServer) -> None:

@@ -83,7 +83,11 @@ class EventRoutes:
             closed=self._streams.discard,
         )
         self._streams.add(stream)
-        await stream.open()
+        try:
+            await stream.open()
+        except Exception:  # the client is gone already, or the index can't be read
+            stream.close()
+            raise
         return Stream(stream.send, "text/event-stream", headers={"X-Accel-Buffering": "no"}, close=stream.close)
 
 
