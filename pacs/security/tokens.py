@@ -106,10 +106,9 @@ def parse_expiry(text: object, now_s: float) -> int | None:
         raise ValueError("is not a time in ISO 8601")
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # the year 10000, in UTC
         raise ValueError("is not a time in ISO 8601") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
     expires_at = int(moment.timestamp())
     if expires_at <= now_s:
         raise ValueError("is past")

@@ -226,10 +226,10 @@ class WebRoot:
         if content_type != "application/json":
             raise HTTPError(415, "the body must be application/json")
         assert request.content is not None
-        body = request.content.read()
         try:
+            body = request.content.read().decode("utf-8-sig")  # given bytes, `json` would take half a surrogate pair
             value = json.loads(body, parse_constant=_refuse_constant)
-            if b"\\u" in body:
+            if "\\u" in body:
                 json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
         except (ValueError, RecursionError):
             raise HTTPError(400, "the body is not JSON") from None

@@ -147,6 +147,7 @@ def test_a_token_is_made_listed_and_revoked_over_http(server: Server) -> None:
         ({"name": "", "role": "viewer"}, 422),
         ({"name": "x", "role": "king"}, 422),
         ({"name": "x", "role": "viewer", "expires_at": "2001-01-01"}, 422),
+        ({"name": "x", "role": "viewer", "expires_at": "9999-12-31T23:59:59-01:00"}, 422),  # the year 10000, in UTC
         ({"name": "x", "role": "viewer", "admin": True}, 422),
         ([1], 422),
     ],
@@ -162,6 +163,9 @@ def test_bodies_that_are_no_json_too_deep_or_too_long_are_refused(server: Server
     assert post(b"{") == 400
     assert post(b'{"name": "x", "role": "viewer"}', "text/plain") == 415
     assert post(b'{"name": "\\ud800", "role": "viewer"}') == 400
+    assert post(b'{"name": "\xed\xa0\x80", "role": "viewer"}') == 400
+    assert post('{"name": "x", "role": "viewer"}'.encode("utf-16")) == 400
+    assert post('{"name": "x", "role": "viewer"}'.encode("utf-8-sig")) == 201
     assert post(b'{"name": NaN, "role": "viewer"}') == 400
     assert post(b"[" * 33 + b"]" * 33) == 400
     assert post(b"[" * 100_000) == 400
