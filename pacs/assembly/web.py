@@ -216,7 +216,7 @@ def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any
     settings = web_settings(configuration)
     https = HTTPSContext(configuration) if settings.is_encrypted else None
     tokens = TokenRegistry(archive=parts.archive, root_path=settings.root_path, now_s=time.time)
-    events = EventRoutes(feed=parts.feed, bus=parts.bus, clock=reactor)
+    events = EventRoutes(feed=parts.feed, bus=parts.bus, closed=parts.closed, clock=reactor)
     public_origin = origin_of(configuration.rest_api.public_url or "")
     sessions = SessionRegistry(
         is_encrypted=settings.is_encrypted or public_origin.startswith("https://"),

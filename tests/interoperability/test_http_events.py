@@ -34,9 +34,9 @@ class Told(NamedTuple):
 class Stream:
     """A client that reads server-sent events."""
 
-    def __init__(self, server: Server, *, types: str = "", last_id: int | None = None) -> None:
+    def __init__(self, server: Server, *, types: str = "", last_id: int | None = None, token: str = "") -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=30)
-        headers = {"Authorization": f"Bearer {admin_token(server)}"}
+        headers = {"Authorization": f"Bearer {token or admin_token(server)}"}
         if last_id is not None:
             headers["Last-Event-ID"] = str(last_id)
         self._connection.request("GET", "/api/v1/events" + (f"?types={types}" if types else ""), headers=headers)
@@ -123,6 +123,18 @@ def test_live_events_come_without_an_id_and_types_are_filtered(make_server: Make
     assert fetch(server, "/api/v1/events?types=everything").status == 400
     assert fetch(server, "/api/v1/events", token=None).status == 401
     assert fetch(server, "/api/v1/events", token=new_token(server, "none")).status == 403
+
+
+def test_a_stream_ends_with_the_token_that_it_was_opened_with(make_server: MakeServer) -> None:
+    server = make_server(HTTP)
+    made = fetch(server, "/api/v1/tokens", method="POST", json_body={"name": "gone", "role": "viewer"}).json
+    with stream(server, types="image_received", token=made["token"]) as events:
+        store(server, "1.2.3.1")
+        assert events.next().data["sop_instance_uid"] == "1.2.3.1"
+        assert fetch(server, f"/api/v1/tokens/{made['id']}", method="DELETE").status == 204
+        store(server, "1.2.3.2")
+        with pytest.raises(EOFError):
+            events.next()
 
 
 def test_a_subscriber_that_is_killed_misses_nothing_and_sees_nothing_twice(make_server: MakeServer) -> None:

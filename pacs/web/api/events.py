@@ -44,11 +44,17 @@ _TYPES: Final = Type(text_schema(rf"{_NAME}(,{_NAME})*", examples=["image_receiv
 
 
 class EventRoutes:
-    """Answers with streams of events."""
+    """
+    Answers with streams of events.
 
-    def __init__(self, *, feed: ChangeFeed, bus: EventBus, clock: IReactorTime) -> None:
+    Args:
+        closed: why patient data is not served at present, or nothing.
+    """
+
+    def __init__(self, *, feed: ChangeFeed, bus: EventBus, closed: Callable[[], str], clock: IReactorTime) -> None:
         self._feed = feed
         self._bus = bus
+        self._closed = closed
         self._clock = clock
         self._streams: set[EventStream] = set()
 
@@ -79,6 +85,7 @@ class EventRoutes:
             bus=self._bus,
             types=call.query.get("types", frozenset(EVENT_NAMES)),
             last_id=_last_event_id(call.request),
+            may_go_on=lambda: call.identity.is_valid() and not self._closed(),
             clock=self._clock,
             closed=self._streams.discard,
         )
@@ -107,6 +114,7 @@ class EventStream:
 
     Args:
         last_id: the last event that the client has; None: it begins now.
+        may_go_on: whether the client may still be told anything; asked before it is.
     """
 
     def __init__(
@@ -116,12 +124,14 @@ class EventStream:
         bus: EventBus,
         types: frozenset[str],
         last_id: int | None,
+        may_go_on: Callable[[], bool],
         clock: IReactorTime,
         closed: Callable[[EventStream], None],
     ) -> None:
         self._feed = feed
         self._types = types
         self._last_id = last_id
+        self._may_go_on = may_go_on
         self._clock = clock
         self._closed = closed
         self._position = 0
@@ -157,7 +167,7 @@ class EventStream:
             request.write(b": events follow\n\n")
             if self._was_reset:
                 request.write(f"event: reset\nid: {self._position}\ndata: {{}}\n\n".encode())
-            while not self._is_ended:
+            while not self._is_ended and self._may_go_on():
                 while self._live and not self._is_paused:
                     request.write(self._live.popleft())
                 if self._has_news and not self._is_paused:

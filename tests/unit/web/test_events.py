@@ -31,7 +31,7 @@ class Feed:
 def test_nobody_listens_for_a_client_that_was_gone_before_its_stream_began(end: str) -> None:
     reactor: Any = MemoryReactorClock()
     bus, feed = EventBus(reactor=reactor), Feed()
-    routes = EventRoutes(feed=feed, bus=bus, clock=Clock())  # type: ignore[arg-type]
+    routes = EventRoutes(feed=feed, bus=bus, closed=str, clock=Clock())  # type: ignore[arg-type]
     call: Any = SimpleNamespace(query={}, request=SimpleNamespace(header=lambda _: ""))
     opening: Deferred[object] = Deferred.fromCoroutine(routes.routes()[0].handler(call))  # type: ignore[arg-type]
     ended: list[Any] = []
