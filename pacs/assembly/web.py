@@ -112,6 +112,7 @@ def web_settings(configuration: Configuration) -> WebSettings:
         hosts=frozenset(name.lower() for name in names if name),
         cors_origins=rest.cors_origins if rest.cors_enabled else None,
         trusted_proxies=tuple(map(parse_network, rest.trusted_proxies)),
+        public_url=(rest.public_url or "").rstrip("/"),
         header_bytes=limits.http_header_bytes,
         json_bytes=limits.http_json_bytes,
         connections=limits.http_connections,
@@ -230,7 +231,7 @@ def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any
     )
     root = WebRoot(
         settings=settings,
-        routes=(*routes, openapi_route(routes)),
+        routes=(*routes, openapi_route(routes, public_url=settings.public_url)),
         authenticator=Authenticator(
             is_enabled=settings.is_authentication_enabled,
             tokens=tokens,

@@ -38,14 +38,20 @@ _SCHEMAS: Final[dict[str, Any]] = {
 }
 
 
-def document(routes: Sequence[Route]) -> dict[str, Any]:
-    """Give the document of some routes."""
+def document(routes: Sequence[Route], *, public_url: str = "") -> dict[str, Any]:
+    """
+    Give the document of some routes.
+
+    Args:
+        public_url: what clients have before the paths; empty: where they got the document from.
+    """
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(_ANY_SLASHES.sub("}", route.path), {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Production PACS", "version": __version__, "license": {"name": "MIT", "identifier": "MIT"}},
+        **({"servers": [{"url": public_url}]} if public_url else {}),
         "paths": paths,
         "components": {
             "schemas": _SCHEMAS,
@@ -58,14 +64,14 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
-def openapi_route(routes: Sequence[Route]) -> Route:
+def openapi_route(routes: Sequence[Route], *, public_url: str = "") -> Route:
     """Give the route of the document itself, for whoever may log in: the contract does not name it as public."""
 
     async def answer(_: Call) -> Answer:
         return one(found)
 
     route = Route("GET", PATH, Operation.READ_STATUS, answer, "This document", "system", answer={"type": "object"})
-    found = document((*routes, route))
+    found = document((*routes, route), public_url=public_url)
     return route
 
 

@@ -193,9 +193,16 @@ class WebRoot:
         except Exception as error:  # noqa: BLE001 - the border: whatever it is, the client is told in JSON
             answer = error_answer(self._foreseen(request, error))
         if isinstance(answer, Answer):
-            send_answer(request, answer)
+            send_answer(request, self._located(answer))
         else:
             await send_stream(request, answer)
+
+    def _located(self, answer: Answer) -> Answer:
+        """Give an answer whose URL is that of our clients, behind whatever proxy."""
+        location = answer.headers.get("Location")
+        if location is None or not self._settings.public_url:
+            return answer
+        return answer._replace(headers={**answer.headers, "Location": self._settings.public_url + location})
 
     def _foreseen(self, request: WebRequest, error: Exception) -> HTTPError:
         known = self._translate(error)

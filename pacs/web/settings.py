@@ -19,6 +19,7 @@ class WebSettings:
         hosts: names by which the server may be called, in lower case; addresses and localhost always may.
         cors_origins: exact origins; "*" for any; None: no cross-origin requests.
         trusted_proxies: whose X-Forwarded-For counts.
+        public_url: what clients have before our paths, without a slash at its end; empty: nothing.
         headers_timeout_s: for the request line and the headers together.
         idle_timeout_s: between the requests of one connection.
         least_body_rate: bytes a second; a slower body ends the connection.
@@ -31,6 +32,7 @@ class WebSettings:
     hosts: frozenset[str] = frozenset()
     cors_origins: tuple[str, ...] | None = ()
     trusted_proxies: tuple[Network, ...] = ()
+    public_url: str = ""
     header_bytes: int = 16384
     header_count: int = 100
     uri_bytes: int = 8192

@@ -306,6 +306,17 @@ def test_a_request_in_pieces_is_answered_and_one_that_stalls_is_dropped(server: 
         assert b'"REQUEST_TIMEOUT"' in until_closed(connection)
 
 
+def test_urls_in_answers_are_those_that_clients_have_behind_a_proxy(tmp_path: Path) -> None:
+    server = Server(tmp_path, merged(HTTP, {"rest_api": {"public_url": "https://id.example.org/pacs/"}}))
+    server.start()
+    try:
+        made = fetch(server, "/api/v1/tokens", method="POST", json_body={"name": "x", "role": "viewer"})
+        assert made.headers["location"] == f"https://id.example.org/pacs/api/v1/tokens/{made.json['id']}"
+        assert fetch(server, "/api/v1/openapi.json").json["servers"] == [{"url": "https://id.example.org/pacs"}]
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize("length", ["Content-Length: 500", "Transfer-Encoding: chunked"])
 def test_a_body_that_comes_too_slowly_is_answered_408_however_its_length_is_told(server: Server, length: str) -> None:
     with socket.create_connection(("127.0.0.1", server.http_port), timeout=0.5) as connection:
