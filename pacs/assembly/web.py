@@ -231,7 +231,7 @@ def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any
     )
     root = WebRoot(
         settings=settings,
-        routes=(*routes, openapi_route(routes, public_url=settings.public_url)),
+        routes=(*routes, openapi_route(routes, public_url=settings.public_url, cookie=sessions.cookie)),
         authenticator=Authenticator(
             is_enabled=settings.is_authentication_enabled,
             tokens=tokens,

@@ -26,7 +26,15 @@ _SCHEMAS: Final[dict[str, Any]] = {
             "error": {
                 "type": "object",
                 "required": ["code", "message"],
-                "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+                "properties": {
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                    "candidates": {
+                        "type": "array",
+                        "items": {"type": "object"},
+                        "description": "409: the patients who share the ID",
+                    },
+                },
             }
         },
     },
@@ -38,12 +46,13 @@ _SCHEMAS: Final[dict[str, Any]] = {
 }
 
 
-def document(routes: Sequence[Route], *, public_url: str = "") -> dict[str, Any]:
+def document(routes: Sequence[Route], *, public_url: str = "", cookie: str = COOKIE) -> dict[str, Any]:
     """
     Give the document of some routes.
 
     Args:
         public_url: what clients have before the paths; empty: where they got the document from.
+        cookie: the name of the session's.
     """
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -58,20 +67,20 @@ def document(routes: Sequence[Route], *, public_url: str = "") -> dict[str, Any]
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "basic": {"type": "http", "scheme": "basic"},
-                "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+                "session": {"type": "apiKey", "in": "cookie", "name": cookie},
             },
         },
     }
 
 
-def openapi_route(routes: Sequence[Route], *, public_url: str = "") -> Route:
+def openapi_route(routes: Sequence[Route], *, public_url: str = "", cookie: str = COOKIE) -> Route:
     """Give the route of the document itself, for whoever may log in: the contract does not name it as public."""
 
     async def answer(_: Call) -> Answer:
         return one(found)
 
     route = Route("GET", PATH, Operation.READ_STATUS, answer, "This document", "system", answer={"type": "object"})
-    found = document((*routes, route), public_url=public_url)
+    found = document((*routes, route), public_url=public_url, cookie=cookie)
     return route
 
 
@@ -87,6 +96,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "parameters": [
             *(_parameter(item, "path") for item in route.path_parameters),
             *(_parameter(item, "query") for item in route.query),
+            *(_parameter(item, "header") for item in route.headers),
         ],
         "responses": {str(route.status): {"description": "success", **content}, **_errors(route)},
         "security": [] if route.operation is None else [{"bearer": []}, {"basic": []}, {"session": []}],
@@ -114,11 +124,11 @@ def _parameter(parameter: Parameter, place: str) -> dict[str, Any]:
 def _errors(route: Route) -> dict[str, Any]:
     statuses = {400, 414, 421, 500, *route.errors}
     if route.operation is not None:
-        statuses |= {401, 403, 429}
-    if route.is_patient_data:
-        statuses.add(503)
+        statuses |= {401, 403, 429, 503}
+        if route.method != "GET":
+            statuses.add(507)
     if route.body is not None:
-        statuses |= {413, 415, 422}
+        statuses |= {408, 413, 415, 422}
     schema = {"$ref": "#/components/schemas/Error"}
     if route.path in ("/readyz", "/api/v1/system/status", "/api/v1/health"):
         schema = {}

@@ -57,6 +57,7 @@ class Route:
         path: with parameters in braces; one that is named `{name...}` takes slashes as well.
         operation: the right that it needs; None: it needs no authentication.
         is_patient_data: it is not served while the audit log cannot be written.
+        headers: that its handler reads; the document has them.
         answer: the JSON Schema of what it gives.
         content_type: of the answer.
         errors: statuses that it may answer with, beside those that every route has.
@@ -70,6 +71,7 @@ class Route:
     tag: str
     path_parameters: tuple[Parameter, ...] = ()
     query: tuple[Parameter, ...] = ()
+    headers: tuple[Parameter, ...] = ()
     body: Body | None = None
     answer: Schema | None = None
     content_type: str = "application/json"

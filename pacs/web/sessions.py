@@ -62,6 +62,9 @@ class SessionRegistry:
     Args:
         is_encrypted: browsers reach us over HTTPS alone.
         public_origin: of our pages behind a proxy, such as `https://pacs.example.org`, or empty.
+
+    Attributes:
+        cookie: its name.
     """
 
     def __init__(self, *, is_encrypted: bool, public_origin: str, clock: IReactorTime) -> None:
@@ -69,7 +72,7 @@ class SessionRegistry:
         self._public_origin = public_origin
         self._clock = clock
         self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
-        self._name = f"__Host-{COOKIE}" if is_encrypted else COOKIE
+        self.cookie: Final = f"__Host-{COOKIE}" if is_encrypted else COOKIE
 
     def begin(self, identity: Identity) -> str:
         """Begin a session; give the Set-Cookie header."""
@@ -129,14 +132,14 @@ class SessionRegistry:
         if not header or len(header) > LONGEST_COOKIES:
             return ""
         try:
-            found = SimpleCookie(header).get(self._name)
+            found = SimpleCookie(header).get(self.cookie)
         except CookieError:
             return ""
         return found.value if found is not None else ""
 
     def _header(self, value: str) -> str:
         secure = "; Secure" if self._is_encrypted else ""
-        return f"{self._name}={value}; Path=/; HttpOnly; SameSite=Strict{secure}"
+        return f"{self.cookie}={value}; Path=/; HttpOnly; SameSite=Strict{secure}"
 
 
 def origin_of(url: str) -> str:

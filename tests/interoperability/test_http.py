@@ -312,7 +312,10 @@ def test_urls_in_answers_are_those_that_clients_have_behind_a_proxy(tmp_path: Pa
     try:
         made = fetch(server, "/api/v1/tokens", method="POST", json_body={"name": "x", "role": "viewer"})
         assert made.headers["location"] == f"https://id.example.org/pacs/api/v1/tokens/{made.json['id']}"
-        assert fetch(server, "/api/v1/openapi.json").json["servers"] == [{"url": "https://id.example.org/pacs"}]
+        document = fetch(server, "/api/v1/openapi.json").json
+        assert document["servers"] == [{"url": "https://id.example.org/pacs"}]
+        session = fetch(server, "/api/v1/session", method="POST", body=b"").headers["set-cookie"]
+        assert session.startswith(f"{document['components']['securitySchemes']['session']['name']}=")
     finally:
         server.stop()
 

@@ -335,6 +335,19 @@ def test_the_audit_log_is_read_with_its_verdict(server: Server) -> None:
     assert fetch(server, "/api/v1/audit/logs", token=new_token(server, "technologist")).status == 403
 
 
+def test_the_document_has_what_may_be_answered_and_what_is_read(server: Server) -> None:
+    paths = fetch(server, "/api/v1/openapi.json").json["paths"]
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            if operation["security"]:  # the identity provider may be away, passwords by the dozen, the index busy
+                assert {"401", "403", "429", "503"} <= operation["responses"].keys(), (method, path)
+    assert "409" in paths["/api/v1/session"]["post"]["responses"]
+    assert "408" in paths["/api/v1/tokens"]["post"]["responses"]
+    assert {item["name"] for item in paths["/api/v1/events"]["get"]["parameters"]} == {"types", "Last-Event-ID"}
+    schema = paths["/api/v1/instances/{uid}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert get(server, "/instances/1.2.3.1.1.1").json.keys() == schema["properties"].keys()
+
+
 def test_every_answer_is_as_the_document_says(server: Server) -> None:
     document = fetch(server, "/api/v1/openapi.json").json
     asked = 0

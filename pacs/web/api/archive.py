@@ -54,6 +54,22 @@ ITEMS: Final[Mapping[Level, dict[str, Any]]] = {
     for level, columns in COLUMNS.items()
 }
 
+COPY: Final = ("transfer_syntax_uid", "size_bytes", "sha256", "received_at", "source_ae_title")
+"""What is shown of a further object with the same UID."""
+
+INSTANCE: Final[dict[str, Any]] = {
+    **ITEMS[Level.IMAGE],
+    "required": [*ITEMS[Level.IMAGE]["required"], "others"],
+    "properties": {
+        **ITEMS[Level.IMAGE]["properties"],
+        "others": {
+            "type": "array",
+            "description": "further objects with this UID (storage.duplicate_policy rename)",
+            "items": {"type": "object", "required": list(COPY), "properties": {n: _schema_of(n) for n in COPY}},
+        },
+    },
+}
+
 
 def _list_of(value: str) -> list[str]:
     if "\\" in value:
@@ -186,7 +202,7 @@ class ArchiveRoutes:
             f"One {NAMES[level]}",
             "archive",
             path_parameters=parameters,
-            answer=ITEMS[level],
+            answer=INSTANCE if level is Level.IMAGE else ITEMS[level],
             errors=(404, *errors),
             is_patient_data=True,
             **more,
@@ -257,13 +273,12 @@ class ArchiveRoutes:
         item = (await self._existing(call, Level.IMAGE, Equals(INSTANCE_UID, uid)))[0]
         others = await self._archive.run(
             lambda connection: connection.execute(
-                "SELECT transfer_syntax_uid, size_bytes, sha256, received_at, source_ae_title FROM instances"
+                f"SELECT {', '.join(COPY)} FROM instances"
                 " WHERE sop_instance_uid = ? AND copy_number > 0 ORDER BY copy_number",
                 (uid,),
             ).fetchall()
         )
-        names = ("transfer_syntax_uid", "size_bytes", "sha256", "received_at", "source_ae_title")
-        copies = [dict(zip(names, row, strict=True)) for row in others]
+        copies = [dict(zip(COPY, row, strict=True)) for row in others]
         for copy in copies:
             copy["received_at"] = _moment(copy["received_at"])
         return one({**item, "others": copies})

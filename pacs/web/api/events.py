@@ -24,7 +24,7 @@ from pacs.web.answers import Stream
 from pacs.web.errors import HTTPError
 from pacs.web.request import WebRequest
 from pacs.web.routes import Call, Route
-from pacs.web.schema import Parameter, Type, text_schema
+from pacs.web.schema import Parameter, Type, integer, text_schema
 
 CHANGES_AT_ONCE: Final = 500
 WAITING_EVENTS: Final = 2000
@@ -69,6 +69,7 @@ class EventRoutes:
                 "A live stream of events; Last-Event-ID resumes",
                 "events",
                 query=(Parameter("types", _TYPES, "names of events with commas between them; none: all"),),
+                headers=(Parameter("Last-Event-ID", integer(0, LARGEST_ID), "the last event that the client has"),),
                 content_type="text/event-stream",
                 is_patient_data=True,
             ),

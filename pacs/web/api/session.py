@@ -45,6 +45,7 @@ class SessionRoutes:
                 summary="Begin a session: a cookie will stand for the credentials of this request",
                 answer=SESSION,
                 status=201,
+                errors=(409,),
                 **common,
             ),
             Route("DELETE", PATH, handler=self._end, summary="End the session", status=204, **common),
