@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
-_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+_PARAMETER: Final = re.compile(r"\{(\w+)(?:\.\.\.)?\}")
 
 T = TypeVar("T")
 _Key = tuple[str | None, ...]
@@ -27,7 +27,12 @@ class PathTable(Generic[T]):
         self._found: dict[_Key, tuple[T, dict[int, str]]] = {}
 
     def add(self, path: str, found: T) -> bool:
-        """Add a path; give whether it is one that this table can have."""
+        """
+        Add a path; give whether this table finds all that it can mean.
+
+        It does not for a parameter that is less than a segment, nor for one that takes slashes (`{name...}`), but as
+        they are: one with slashes that are quoted is a segment as any other.
+        """
         segments = path[1:].split("/")
         names = {place: match[1] for place, part in enumerate(segments) if (match := _PARAMETER.fullmatch(part))}
         if any("{" in part for place, part in enumerate(segments) if place not in names):
@@ -39,7 +44,7 @@ class PathTable(Generic[T]):
         if tuple(names) not in shapes:
             shapes.append(tuple(names))
         self._found[_key(segments, tuple(names))] = (found, names)
-        return True
+        return "..." not in path
 
     def find(self, path: bytes) -> tuple[T, dict[str, str]] | None:
         """

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import quote
 
 import jsonschema
 import pydicom
@@ -246,6 +247,17 @@ def test_patients_that_share_an_id_are_told_apart_by_their_issuer(make_server: M
     assert {item["patient_name"] for item in reply.json["error"]["candidates"]} == {"One^A", "Two^B"}
     assert fetch(server, "/api/v1/patients/A%2FB/studies").status == 409
     assert fetch(server, "/api/v1/patients/A%2FB/studies?issuer=").json["pagination"]["total"] == 2
+
+
+def test_any_patient_id_has_a_path(make_server: MakeServer) -> None:
+    server = make_server(HTTP)
+    for n, patient_id in enumerate(("A", "/A", "A/studies", "A/", "A%2FB")):
+        store(server, (f"1.8.{n}", ct_data_set(f"1.8.{n}", study=f"1.8.{n}.1", patient_id=patient_id)))
+        path = f"/patients/{quote(patient_id, safe='')}"
+        assert get(server, path).json["patient_id"] == patient_id
+        assert listed(server, f"{path}/studies", "study_instance_uid") == [f"1.8.{n}.1"]
+        assert fetch(server, f"/api/v1{path}", method="DELETE").status == 204
+        assert get(server, path).status == 404
 
 
 def test_nothing_of_a_query_is_left_out_unnoticed(make_server: MakeServer) -> None:

@@ -40,3 +40,16 @@ def test_other_paths_are_not_found(table: PathTable[str], path: str) -> None:
 @pytest.mark.parametrize("template", ["/a/{id...}", "/a/x{uid}"])
 def test_a_parameter_that_is_no_whole_segment_is_left_to_others(template: str) -> None:
     assert not PathTable[str]().add(template, template)
+
+
+@pytest.mark.parametrize(
+    ("path", "template", "value"),
+    [("/p/x", "/p/{id...}", "x"), ("/p/%2Fx", "/p/{id...}", "/x"), ("/p/x%2Fb", "/p/{id...}", "x/b"),
+     ("/p/%2Fx%2F/b", "/p/{id...}/b", "/x/")],
+)  # fmt: skip
+def test_a_slash_that_is_quoted_ends_no_segment(path: str, template: str, value: str) -> None:
+    table: PathTable[str] = PathTable()
+    for each in ("/p/{id...}", "/p/{id...}/b"):
+        assert not table.add(each, each)
+    assert table.find(path.encode()) == (template, {"id": value})
+    assert table.find(b"/p/x/y") is None  # as it is, it is left to others
