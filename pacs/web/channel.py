@@ -57,7 +57,7 @@ class LimitedChannel(HTTPChannel):
 
     def connectionMade(self) -> None:
         self.maxHeaders = self.site.settings.header_count
-        self.totalHeadersSize = self.site.settings.header_bytes
+        self.totalHeadersSize = self.MAX_LENGTH = self.site.settings.header_bytes
         self.timeOut = None
         super().connectionMade()
         self._waits_since_s = self._headers_since_s = self.site.clock.seconds()
@@ -77,6 +77,10 @@ class LimitedChannel(HTTPChannel):
             self._headers_since_s = self.site.clock.seconds()
         super().dataReceived(data)
         self._block = b""
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse one line that is too long as many that are together; twisted.web would only close the connection."""
+        self._respondToBadRequestAndDisconnect()
 
     def allHeadersReceived(self) -> None:
         self._headers_since_s = None

@@ -306,6 +306,22 @@ def test_a_request_in_pieces_is_answered_and_one_that_stalls_is_dropped(server: 
         assert b'"REQUEST_TIMEOUT"' in until_closed(connection)
 
 
+@pytest.mark.parametrize("size", [17_000, 40_000])
+@pytest.mark.parametrize("where", ["GET /%s HTTP/1.1\r\n", "GET /livez HTTP/1.1\r\nX: %s\r\n"])
+def test_a_line_that_is_too_long_is_answered(server: Server, size: int, where: str) -> None:
+    found = raw(server, (where % ("a" * size)).encode() + b"Host: localhost\r\n\r\n")
+    assert found.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+
+def test_one_header_may_be_as_long_as_all_together(tmp_path: Path) -> None:
+    server = Server(tmp_path, merged(HTTP, {"server": {"limits": {"http_header_bytes": 40_000}}}))
+    server.start()
+    try:
+        assert fetch(server, "/livez", headers={"X-Long": "a" * 30_000}).status == 200
+    finally:
+        server.stop()
+
+
 def test_urls_in_answers_are_those_that_clients_have_behind_a_proxy(tmp_path: Path) -> None:
     server = Server(tmp_path, merged(HTTP, {"rest_api": {"public_url": "https://id.example.org/pacs/"}}))
     server.start()
