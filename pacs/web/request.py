@@ -134,8 +134,9 @@ class WebRequest(Request):
         self._count()
 
     def finish(self) -> None:
-        """End the answer."""
-        super().finish()
+        """End the answer; klein does so once more when an error's has been sent."""
+        if not self.finished:
+            super().finish()
         self._count()
 
     def connectionLost(self, reason: Any) -> None:

@@ -306,6 +306,12 @@ def test_a_request_in_pieces_is_answered_and_one_that_stalls_is_dropped(server: 
         assert b'"REQUEST_TIMEOUT"' in until_closed(connection)
 
 
+def test_what_is_not_there_is_nothing_to_warn_of(server: Server) -> None:
+    assert fetch(server, "/nowhere").status == 404
+    assert fetch(server, "/livez").status == 200  # whatever was to be logged is
+    assert "request.finish" not in server.log()
+
+
 @pytest.mark.parametrize("size", [17_000, 40_000])
 @pytest.mark.parametrize("where", ["GET /%s HTTP/1.1\r\n", "GET /livez HTTP/1.1\r\nX: %s\r\n"])
 def test_a_line_that_is_too_long_is_answered(server: Server, size: int, where: str) -> None:
