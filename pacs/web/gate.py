@@ -90,6 +90,8 @@ class Gate:
             if request.clientproto == b"HTTP/1.0":
                 return
             raise HTTPError(400, "the Host header is missing")
+        if len(request.requestHeaders.getRawHeaders("host", ())) > 1:  # which one a proxy has read nobody knows
+            raise HTTPError(400, "there is more than one Host header")
         if not self._is_known(host):
             raise HTTPError(
                 421, "the server is not known by this name; name it in rest_api.allowed_hosts or rest_api.public_url"

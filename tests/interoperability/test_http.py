@@ -306,6 +306,12 @@ def test_a_request_in_pieces_is_answered_and_one_that_stalls_is_dropped(server: 
         assert b'"REQUEST_TIMEOUT"' in until_closed(connection)
 
 
+def test_two_names_in_one_request_are_none(server: Server) -> None:
+    for hosts in ("evil.example\r\nHost: localhost", "localhost\r\nHost: evil.example"):
+        found = raw(server, f"GET /livez HTTP/1.1\r\nHost: {hosts}\r\nConnection: close\r\n\r\n".encode())
+        assert found.startswith(b"HTTP/1.1 400 "), found
+
+
 def test_what_is_not_there_is_nothing_to_warn_of(server: Server) -> None:
     assert fetch(server, "/nowhere").status == 404
     assert fetch(server, "/livez").status == 200  # whatever was to be logged is
