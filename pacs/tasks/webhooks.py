@@ -3,7 +3,7 @@ Webhooks: events are posted to whoever is configured, each as a task of the dura
 
 Each webhook follows the change feed by itself: what it has not seen becomes tasks, in the transaction that moves it on,
 so that nothing is left out and nothing is made twice. It stops following while many of its tasks wait; what is to come
-stays in the feed. Events that are not in the feed become tasks as they happen.
+stays in the feed. Events that are not in the feed become tasks as they happen, as long as there is room.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ NOTED_EVERY: Final = 10_000
 """How many changes of no interest a webhook passes before that is written down."""
 
 WAITING_EVENTS: Final = 10_000
+"""As many that are not in the feed wait for a webhook; who is away for days would fill the disk else."""
+
 LOOK_INTERVAL_S: Final = 10.0
 
 
@@ -110,6 +112,7 @@ class Webhooks:
         self._seen: dict[str, int] = {}
         self._is_full: set[str] = set()
         self._is_failing: set[str] = set()
+        self._is_dropping: set[str] = set()
         self._happened: list[tuple[Webhook, Event]] = []
         self._is_busy = False
         self._has_news = False
@@ -210,16 +213,27 @@ class Webhooks:
         happened, self._happened = self._happened, []
         now = time.time_ns() // 1000
 
-        def in_transaction(writer: IndexWriter) -> None:
+        def in_transaction(writer: IndexWriter) -> list[Webhook]:
+            room = {
+                hook.id: WAITING_EVENTS - count_unended(writer.execute, hook.task_kind)
+                for hook in {hook.id: hook for hook, _ in happened}.values()
+            }
+            full = []
             for hook, event in happened:
-                fields = event.as_dict()
-                _add(writer, hook, event.wire_name(), str(uuid.uuid4()), fields, now)
+                if room[hook.id] > 0:
+                    room[hook.id] -= 1
+                    _add(writer, hook, event.wire_name(), str(uuid.uuid4()), event.as_dict(), now)
+                else:
+                    full.append(hook)
+            return full
 
         try:
-            await self._change(in_transaction, is_durable=False)
+            full = await self._change(in_transaction, is_durable=False)
         except ArchiveError:
             self._happened = [*happened, *self._happened]
             raise
+        for hook in full:
+            self._drops(hook)
         self._queue.wake()
 
     async def _follow(self, hook: Webhook) -> None:
@@ -260,9 +274,19 @@ class Webhooks:
         if hook.id in self._is_failing:
             self._is_failing.discard(hook.id)
             self.log.info("webhook {origin} takes events again", origin=hook.origin)
+        self._is_dropping.discard(hook.id)
         if hook.id in self._is_full:
             self._is_full.discard(hook.id)
             self._wake()
+
+    def _drops(self, hook: Webhook) -> None:
+        if hook.id not in self._is_dropping:
+            self._is_dropping.add(hook.id)
+            self.log.warn(
+                "{count} events wait for webhook {origin}: further ones that are not in the change feed are dropped",
+                count=WAITING_EVENTS,
+                origin=hook.origin,
+            )
 
     def _fails(self, hook: Webhook, reason: str) -> None:
         if hook.id not in self._is_failing:

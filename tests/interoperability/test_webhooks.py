@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pacs.tasks.webhooks import WAITING_EVENTS
 from tests.certificates import Authority
 from tests.conftest import MakeServer
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
@@ -197,6 +198,29 @@ def test_events_of_a_webhook_that_is_gone_are_dropped_and_it_begins_anew(
     with subscriber.listening():
         (posted,) = subscriber.wait_for(1)
     assert posted.json["data"]["sop_instance_uid"] == "1.2.3.2"
+
+
+def test_what_is_told_live_alone_does_not_pile_up_for_a_subscriber_that_is_away(
+    make_server: MakeServer, subscriber: Subscriber
+) -> None:
+    server = make_server(merged(HTTP, subscriber.configuration("association_opened")))
+    store(server, "1.2.3.1")
+    kind = wait_for_job(server, "waiting")["type"]
+    assert server.stop() == 0
+    later = time.time_ns() // 1000 + DAY_US
+    with closing(sqlite3.connect(server.root / "index.db")) as index, index:
+        index.executemany(
+            "INSERT INTO tasks (kind, key, payload, state, not_before, created_at, updated_at, aged_from)"
+            " VALUES (?, ?, '{}', 'waiting', ?, ?, ?, ?)",
+            ((kind, str(number), later, later, later, later) for number in range(WAITING_EVENTS - 2)),
+        )
+    server.start()
+    store(server, "1.2.3.2")
+    store(server, "1.2.3.3")
+    server.wait_for_log("are dropped")
+    total = fetch(server, "/api/v1/jobs?type=webhook").json["pagination"]["total"]
+    assert total == WAITING_EVENTS
+    assert server.log().count("are dropped") == 1
 
 
 def test_https_is_verified(
