@@ -25,6 +25,9 @@ CONNECT_TIMEOUT_S: Final = 10.0
 IDLE_S: Final = 5
 CONNECTIONS_PER_HOST: Final = 8
 ANSWER_BYTES: Final = 65536
+ANSWER_S: Final = 5.0
+"""For the body of an answer, of which nothing is needed: it is read so that the connection can be kept."""
+
 LONGEST_RETRY_AFTER_S: Final = 3600.0
 
 
@@ -59,6 +62,7 @@ class Poster:
     """Posts; connections are kept for a moment, so that many events need not many handshakes."""
 
     def __init__(self, *, reactor: Any) -> None:
+        self._reactor = reactor
         self._pool = HTTPConnectionPool(reactor, persistent=True)
         self._pool.maxPersistentPerHost = CONNECTIONS_PER_HOST
         self._pool.cachedConnectionTimeout = IDLE_S
@@ -77,12 +81,24 @@ class Poster:
             sent.setRawHeaders(name, [value])
         try:
             response = await self._agent.request(b"POST", url.encode("ascii"), sent, _Body(body))
-            await _read_away(response)
+            await self._read_away(response)
         except (ConnectError, DNSLookupError) as error:
             raise NotPosted(str(error)) from None
         except ResponseFailed as error:
             raise NotPosted("; ".join(reason.getErrorMessage() for reason in error.reasons)) from None
         return Answered(response.code, _retry_after_s(response))
+
+    async def _read_away(self, response: IResponse) -> None:
+        read: Deferred[None] = Deferred()
+        reader = _Reader(read)
+        response.deliverBody(reader)
+        timer = self._reactor.callLater(ANSWER_S, reader.give_up)
+        try:
+            await read
+        finally:
+            if timer.active():
+                timer.cancel()
+            reader.give_up()
 
     async def close(self) -> None:
         """Close the connections that are kept."""
@@ -94,26 +110,31 @@ def _retry_after_s(response: IResponse) -> float | None:
     return min(float(text), LONGEST_RETRY_AFTER_S) if text.isascii() and text.isdigit() else None
 
 
-async def _read_away(response: IResponse) -> None:
-    read: Deferred[None] = Deferred()
-    response.deliverBody(_Reader(read))
-    await read
-
-
 class _Reader(Protocol):
-    """Reads an answer's body and forgets it; a long one ends the connection."""
+    """Reads an answer's body and forgets it; one that is long, or takes long, ends the connection."""
 
     def __init__(self, read: Deferred[None]) -> None:
         self._read = read
         self._left = ANSWER_BYTES
+        self._is_over = False
 
     def dataReceived(self, data: bytes) -> None:
         self._left -= len(data)
         if self._left < 0:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Wait for no more of it."""
+        if not self._is_over:
             transport: Any = self.transport
-            transport.abortConnection()
+            transport.loseConnection()
+            self._end()
 
     def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:  # noqa: B008
+        self._end()
+
+    def _end(self) -> None:
+        self._is_over = True
         if not self._read.called:  # the status is what counts, however the body ended
             self._read.callback(None)
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,26 @@ def test_events_of_a_webhook_that_is_gone_are_dropped_and_it_begins_anew(
     with subscriber.listening():
         (posted,) = subscriber.wait_for(1)
     assert posted.json["data"]["sop_instance_uid"] == "1.2.3.2"
+
+
+@pytest.mark.parametrize("body", [b"", bytes(200_000)], ids=["none", "long"])
+def test_an_answer_counts_by_its_status_however_its_body_ends(
+    make_server: MakeServer, subscriber: Subscriber, body: bytes
+) -> None:
+    server = make_server(merged(HTTP, subscriber.configuration("image_received")))
+    with socket.create_server(("127.0.0.1", subscriber.port)) as listening:
+        store(server, "1.2.3.1")
+        listening.settimeout(DEADLINE_S)
+        connection, _ = listening.accept()
+        with connection:
+            connection.settimeout(DEADLINE_S)
+            assert connection.recv(65536).startswith(b"POST ")
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + body)  # and no more
+            assert wait_for_job(server, "done")["attempts"] == 1
+            with suppress(ConnectionResetError):  # it is closed with some of that unread
+                while connection.recv(65536):
+                    pass  # the rest of the request, if it came in pieces
+    assert "Traceback" not in server.log()
 
 
 def test_what_is_told_live_alone_does_not_pile_up_for_a_subscriber_that_is_away(
