@@ -14,6 +14,7 @@ from twisted.web.http_headers import Headers
 from pacs.web.errors import HTTPError
 from pacs.web.heads import encode_fields
 from pacs.web.request import WebRequest
+from pacs.web.sessions import SAFE_METHODS, origin_of
 from pacs.web.settings import WebSettings
 
 _LOCAL_ORIGIN: Final = re.compile(r"https?://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?")
@@ -79,7 +80,30 @@ class Gate:
             request.setHeader("access-control-allow-headers", _ALLOWED_HEADERS)
             request.setHeader("access-control-max-age", _PREFLIGHT_SECONDS)
 
+    def check_writer(self, request: WebRequest) -> None:
+        """
+        Let pass what changes something, unless it comes from a page of others.
+
+        A browser adds name and password by itself to whatever a page sends us, a form without JSON among it; a bearer
+        token it does not.
+
+        Raises:
+            HTTPError: 403.
+        """
+        origin = request.header("origin").lower()
+        if not origin or request.method in SAFE_METHODS or request.header("authorization")[:7].lower() == "bearer ":
+            return
+        is_ours = origin.partition("://")[2] == request.header("host").lower()
+        if not (is_ours or origin == origin_of(self._settings.public_url) or self._is_listed(origin)):
+            raise HTTPError(403, "changes are taken from other origins with a bearer token alone")
+
     # -- within
+
+    def _is_listed(self, origin: str) -> bool:
+        origins = self._settings.cors_origins
+        if not origins:
+            return origins is not None and _LOCAL_ORIGIN.fullmatch(origin) is not None
+        return origin in origins
 
     def _is_trusted(self, address: str) -> bool:
         return _is_address(address) and any(ip_address(address) in n for n in self._settings.trusted_proxies)
@@ -105,15 +129,9 @@ class Gate:
             return fields
         fields.addRawHeader("vary", "Origin")
         origin = request.getHeader("origin")
-        if origin is None:
+        if origin is None or not ("*" in origins or self._is_listed(origin)):
             return fields
-        if "*" in origins:
-            allowed = "*"
-        elif origin in origins or (not origins and _LOCAL_ORIGIN.fullmatch(origin)):
-            allowed = origin
-        else:
-            return fields
-        fields.addRawHeader("access-control-allow-origin", allowed)
+        fields.addRawHeader("access-control-allow-origin", "*" if "*" in origins else origin)
         fields.addRawHeader("access-control-expose-headers", _EXPOSED_HEADERS)
         return fields
 

@@ -178,6 +178,7 @@ class WebRoot:
             if route is not None:
                 identity = _PUBLIC
                 if route.operation is not None:
+                    self._gate.check_writer(request)
                     identity = self._authenticator.known(request) or await self._authenticate(request)
                 answer = await route.handler(self._call(route, endpoint, request, values, identity))
             elif request.method == b"OPTIONS":

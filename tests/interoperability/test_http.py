@@ -306,6 +306,23 @@ def test_a_request_in_pieces_is_answered_and_one_that_stalls_is_dropped(server: 
         assert b'"REQUEST_TIMEOUT"' in until_closed(connection)
 
 
+@pytest.mark.parametrize(
+    ("origin", "is_taken"),
+    [("https://evil.example", False), ("null", False), ("http://localhost:3000", True), (None, True), ("own", True)],
+)
+def test_a_browser_that_adds_a_password_changes_nothing_for_other_peoples_pages(
+    server: Server, origin: str | None, is_taken: bool
+) -> None:
+    address = f"127.0.0.1:{server.http_port}"
+    from_there = {} if origin is None else {"Origin": f"http://{address}" if origin == "own" else origin}
+    form = {"Content-Type": "application/x-www-form-urlencoded", **from_there}
+    path = "/api/v1/jobs/1/cancel"
+    by_itself = form | basic("a", admin_token(server))
+    by_basic = fetch(server, path, method="POST", body=b"x=1", token=None, headers=by_itself)
+    assert by_basic.status == (404 if is_taken else 403)
+    assert fetch(server, path, method="POST", body=b"x=1", headers=form).status == 404  # with a bearer token
+
+
 def test_two_names_in_one_request_are_none(server: Server) -> None:
     for hosts in ("evil.example\r\nHost: localhost", "localhost\r\nHost: evil.example"):
         found = raw(server, f"GET /livez HTTP/1.1\r\nHost: {hosts}\r\nConnection: close\r\n\r\n".encode())
