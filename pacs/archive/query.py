@@ -67,6 +67,21 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """
+    How much the index has counted: no matching of DICOM.
+
+    Attributes:
+        tag: of an attribute of the level at which it was counted.
+        column: what was counted.
+    """
+
+    tag: int
+    column: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Name:
     """Matching of person names, PS3.4 C.2.2.2.1.1; any of the keys."""
 
@@ -126,7 +141,7 @@ class SequenceKey:
     nested: tuple[SequenceKey, ...] = ()
 
 
-Condition = Equals | AnyOf | Wildcard | Number | Name | Range | Period | SequenceKey
+Condition = Equals | AnyOf | Wildcard | Number | Count | Name | Range | Period | SequenceKey
 
 
 @dataclass(frozen=True, slots=True)

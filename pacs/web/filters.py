@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from pacs.archive.attributes import Level, Matching
 from pacs.archive.index.listing import COLUMNS, Listing
-from pacs.archive.query import Condition, Equals, QueryError, Range, condition_for
+from pacs.archive.query import Condition, Count, Equals, QueryError, Range, condition_for
 from pacs.web.errors import HTTPError
 from pacs.web.routes import PAGING, sort_parameter
-from pacs.web.schema import DATE, TEXT, TIME, UID, Parameter, Type
+from pacs.web.schema import DATE, TEXT, TIME, UID, Parameter, Type, integer
 
 MODALITIES_IN_STUDY: Final = 0x00080061
+STUDY_INSTANCE_UID: Final = 0x0020000D
+COUNTED: Final = integer(0, 2**62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Filter:
 
     Attributes:
         tag: the attribute that is compared.
-        type: UID, DATE and TIME compare as they are; text may have the wild cards * and ?.
+        type: UID, DATE, TIME and what is counted compare as they are; text may have the wild cards * and ?.
     """
 
     name: str
@@ -39,7 +41,7 @@ class Filter:
 
 
 _PATIENT: Final = (Filter("patient_id", 0x00100020), Filter("patient_name", 0x00100010))
-_STUDY_UID: Final = Filter("study_instance_uid", 0x0020000D, UID)
+_STUDY_UID: Final = Filter("study_instance_uid", STUDY_INSTANCE_UID, UID)
 
 FILTERS: Final[Mapping[Level, tuple[Filter, ...]]] = {
     Level.PATIENT: (
@@ -60,6 +62,7 @@ FILTERS: Final[Mapping[Level, tuple[Filter, ...]]] = {
         Filter("referring_physician", 0x00080090),
         Filter("modality", MODALITIES_IN_STUDY),
         Filter("modalities_in_study", MODALITIES_IN_STUDY),
+        *(Filter(name, STUDY_INSTANCE_UID, COUNTED) for name in ("num_series", "num_instances", "size_bytes")),
     ),
     Level.SERIES: (
         Filter("series_instance_uid", 0x0020000E, UID),
@@ -132,7 +135,9 @@ def listing_of(level: Level, query: Mapping[str, Any], *scope: Condition) -> Lis
     return Listing(level, tuple(conditions), sort, is_descending, query["limit"], query["offset"])
 
 
-def _condition(item: Filter, value: str) -> Condition | None:
+def _condition(item: Filter, value: Any) -> Condition | None:
+    if item.type is COUNTED:
+        return Count(item.tag, item.name, value)
     if item.type is UID:
         return Equals(item.tag, value)
     try:

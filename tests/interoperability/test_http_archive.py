@@ -156,6 +156,15 @@ def test_pages_and_sorting_give_each_study_once(server: Server) -> None:
     assert get(server, "/studies?sort=pk").status == 400
 
 
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [("num_series=2", STUDIES), ("num_series=1", 0), ("num_instances=4&patient_id=P3", 3), ("size_bytes=0", 0)],
+)
+def test_studies_are_filtered_by_what_is_counted(server: Server, query: str, count: int) -> None:
+    assert total(server, f"/studies?{query}") == count
+    assert total(server, f"/studies?{query}&sort=-study_date&limit=1") == count
+
+
 def test_children_are_listed_below_their_parents(server: Server) -> None:
     assert listed(server, "/patients/P3/studies?sort=study_instance_uid", "study_instance_uid") == [
         "1.2.3.13",

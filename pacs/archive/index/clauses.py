@@ -32,7 +32,7 @@ from pacs.archive.attributes import Level, Matching
 from pacs.archive.index.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 from pacs.archive.keys import BY_TAG, MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY
 from pacs.archive.names import ANY_GROUP, name_patterns
-from pacs.archive.query import AnyOf, Condition, Equals, Name, Number, Period, Range, Wildcard
+from pacs.archive.query import AnyOf, Condition, Count, Equals, Name, Number, Period, Range, Wildcard
 
 TABLES: Final = {Level.PATIENT: PATIENTS, Level.STUDY: STUDIES, Level.SERIES: SERIES, Level.IMAGE: INSTANCES}
 
@@ -129,6 +129,8 @@ def bind(condition: Condition) -> Bound | None:
     if isinstance(condition, Number):
         plain = tuple(value.lstrip("0") for value in condition.values)
         return Bound(Clause("number", (condition.tag,), ("",) * len(plain)), plain)
+    if isinstance(condition, Count):
+        return Bound(Clause("count", (condition.tag,), (condition.column,)), (str(condition.value),))
     if isinstance(condition, Equals | AnyOf | Wildcard):
         return _bind_text(condition.tag, _values(condition))
     return None
@@ -380,6 +382,12 @@ def _number(clause: Clause, take: Take) -> ColumnElement[bool]:
     )
 
 
+def _count(clause: Clause, take: Take) -> ColumnElement[bool]:
+    """Compare a number that the index keeps; a parameter that is a text is made one by the column's affinity."""
+    column: ColumnElement[Any] = TABLES[BY_TAG[clause.tags[0]].level].c[clause.forms[0]]
+    return and_(column == take())
+
+
 def _date(clause: Clause, take: Take) -> ColumnElement[bool]:
     """
     Match dates, those with points of old objects too (PS3.5 6.2, DA); a text that is no date is in no range.
@@ -441,6 +449,7 @@ _BUILDERS: Final[Mapping[str, Callable[[Clause, Take], ColumnElement[bool]]]] = 
     "several_names": _several_names,
     "name": _name,
     "number": _number,
+    "count": _count,
     "date": _date,
     "time": _time,
     "period": _period,

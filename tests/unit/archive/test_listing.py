@@ -6,7 +6,7 @@ are those of the plain statement that nobody would want to wait for on a large a
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -35,7 +35,7 @@ FILTERS: Final[tuple[tuple[dict[str, str], str], ...]] = (
     ({"patient_name": "山*"}, f"{NAME} LIKE '山%' OR {NAME} LIKE '%=山%'"),
     ({"patient_name": "nobody"}, "0"),
 )
-OF_STUDIES: Final[tuple[tuple[dict[str, str], str], ...]] = (
+OF_STUDIES: Final[tuple[tuple[dict[str, Any], str], ...]] = (
     ({"study_date_from": "19950101"}, f"{IS_DAY} AND {DAY} >= '19950101'"),
     ({"referring_physician": "*a*"}, f"{PHYSICIAN} LIKE '%a%'"),
     ({"referring_physician": "mor*"}, f"{PHYSICIAN} LIKE 'mor%' OR {PHYSICIAN} LIKE '%=mor%'"),
@@ -53,6 +53,11 @@ OF_STUDIES: Final[tuple[tuple[dict[str, str], str], ...]] = (
         {"study_date_from": "20300101", "study_date_to": "20300220"},
         f"{IS_DAY} AND {DAY} BETWEEN '20300101' AND '20300220'",
     ),
+    (
+        {"num_instances": 2, "patient_name": "*a*"},
+        f"studies.num_instances = 2 AND {NAME} LIKE '%a%'",
+    ),
+    ({"num_series": 2, "size_bytes": 1 << 40}, "0"),
     (
         {"study_date_from": "19950101", "patient_name": "*a*"},
         f"{IS_DAY} AND {DAY} >= '19950101' AND {NAME} LIKE '%a%'",
