@@ -170,7 +170,10 @@ def test_jobs_are_paused_resumed_and_canceled(make_server: MakeServer, subscribe
     assert post(server, first, "cancel") == 200
     assert post(server, second, "pause") == 200
     assert post(server, first, "pause") == 409
-    assert fetch(server, f"/api/v1/jobs/{second['id']}").json["status"] == "paused"
+    path = f"/api/v1/jobs/{second['id']}"
+    reply = fetch(server, path)
+    assert reply.json["status"] == "paused"
+    assert fetch(server, path, headers={"If-None-Match": reply.headers["etag"]}).status == 304
     with subscriber.listening():
         assert post(server, second, "resume") == 200
         (posted,) = subscriber.wait_for(1)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pacs.archive.index.tasks import Task, TaskState
 from pacs.security.access import Operation
 from pacs.tasks.queue import NoSuchTask, NotPossible, TaskQueue
-from pacs.web.answers import Answer, page, plain
+from pacs.web.answers import Answer, one, page, plain
 from pacs.web.errors import HTTPError
 from pacs.web.routes import PAGING, Call, Route, list_schema
 from pacs.web.schema import Parameter, choice, integer
@@ -109,7 +109,7 @@ class JobRoutes:
         return page([task.as_dict() for task in tasks], total=total, limit=limit, offset=offset)
 
     async def _get(self, call: Call) -> Answer:
-        return plain((await self._queue.get(call.path["id"])).as_dict())
+        return one((await self._queue.get(call.path["id"])).as_dict())
 
 
 def _changing(change: Callable[[int], Awaitable[Task]]) -> Callable[[Call], Awaitable[Answer]]:
