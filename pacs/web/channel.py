@@ -78,6 +78,14 @@ class LimitedChannel(HTTPChannel):
         super().dataReceived(data)
         self._block = b""
 
+    def headerReceived(self, line: bytes) -> bool:
+        """Take a header; a Content-Length of thousands of digits is no number for Python, and raises."""
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:
+            self._respondToBadRequestAndDisconnect()
+            return False
+
     def lineLengthExceeded(self, line: bytes) -> None:
         """Refuse one line that is too long as many that are together; twisted.web would only close the connection."""
         self._respondToBadRequestAndDisconnect()

@@ -335,6 +335,14 @@ def test_what_is_not_there_is_nothing_to_warn_of(server: Server) -> None:
     assert "request.finish" not in server.log()
 
 
+def test_a_number_of_thousands_of_digits_is_refused(server: Server) -> None:
+    digits = "9" * 5000
+    length = f"POST /api/v1/tokens HTTP/1.1\r\nHost: localhost\r\nContent-Length: {digits}\r\n\r\n"
+    assert raw(server, length.encode()).startswith(b"HTTP/1.1 400 ")
+    assert fetch(server, "/api/v1/events", headers={"Last-Event-ID": digits}).status == 400
+    assert "Traceback" not in server.log()
+
+
 @pytest.mark.parametrize("size", [17_000, 40_000])
 @pytest.mark.parametrize("where", ["GET /%s HTTP/1.1\r\n", "GET /livez HTTP/1.1\r\nX: %s\r\n"])
 def test_a_line_that_is_too_long_is_answered(server: Server, size: int, where: str) -> None:

@@ -21,7 +21,6 @@ from pacs.archive.index.changes import Change
 from pacs.events import DURABLE, EVENT_NAMES, LIVE, Event, EventBus
 from pacs.security.access import Operation
 from pacs.web.answers import Stream
-from pacs.web.errors import HTTPError
 from pacs.web.request import WebRequest
 from pacs.web.routes import Call, Route
 from pacs.web.schema import Parameter, Type, integer, text_schema
@@ -30,6 +29,7 @@ CHANGES_AT_ONCE: Final = 500
 WAITING_EVENTS: Final = 2000
 HEARTBEAT_S: Final = 15.0
 LARGEST_ID: Final = 2**62
+LAST_EVENT_ID: Final = Parameter("Last-Event-ID", integer(0, LARGEST_ID), "the last event that the client has")
 
 
 def _types(value: str) -> frozenset[str]:
@@ -69,7 +69,7 @@ class EventRoutes:
                 "A live stream of events; Last-Event-ID resumes",
                 "events",
                 query=(Parameter("types", _TYPES, "names of events with commas between them; none: all"),),
-                headers=(Parameter("Last-Event-ID", integer(0, LARGEST_ID), "the last event that the client has"),),
+                headers=(LAST_EVENT_ID,),
                 content_type="text/event-stream",
                 is_patient_data=True,
             ),
@@ -101,11 +101,7 @@ class EventRoutes:
 
 def _last_event_id(request: WebRequest) -> int | None:
     text = request.header("last-event-id").strip()
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or int(text) > LARGEST_ID:
-        raise HTTPError(400, "Last-Event-ID is not an id of this stream")
-    return int(text)
+    return int(LAST_EVENT_ID.parse(text)) if text else None
 
 
 @implementer(IPushProducer)
