@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IAddress
@@ -21,9 +20,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 
-from pacs.web.answers import error_answer
 from pacs.web.errors import HTTPError
-from pacs.web.gate import protecting_fields
 from pacs.web.heads import REMEMBERED_BYTES, Head, encode_fields, is_plain
 from pacs.web.request import WebRequest
 
@@ -197,20 +194,8 @@ class LimitedChannel(HTTPChannel):
 
     def refuse(self, error: HTTPError) -> None:
         """Answer a request that has not come as a whole, and close."""
-        answer, now_s = error_answer(error), self.site.clock.seconds()
         transport: Any = self.transport
-        transport.write(
-            b"HTTP/1.1 %d %b\r\n%b%bContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
-            % (
-                error.status,
-                HTTPStatus(error.status).phrase.encode(),
-                self.site.date_field(now_s),
-                protecting_fields(self.site.settings),
-                answer.content_type.encode(),
-                len(answer.body),
-                answer.body,
-            )
-        )
+        transport.write(self.site.refusal(error))
         self.drop()
 
     def drop(self) -> None:

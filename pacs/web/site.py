@@ -6,23 +6,60 @@ Times are looked at once a second for all connections, which costs a request not
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
+from twisted.web.http_headers import Headers
 from twisted.web.server import Site
 
 from pacs.monitoring.logs import RateLimited
 from pacs.monitoring.metrics import Metrics
+from pacs.web.answers import error_answer
 from pacs.web.channel import LimitedChannel
+from pacs.web.errors import HTTPError
+from pacs.web.gate import protecting_fields
+from pacs.web.heads import encode_fields
 from pacs.web.request import WebRequest
 from pacs.web.settings import WebSettings
 
 CHECK_INTERVAL_S: Final = 1.0
+OVERFLOW: Final = 50
+"""Connections beyond their number that are told so; further ones are closed."""
+
+OVERFLOW_S: Final = 2.0
 METHODS: Final = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+
+
+class _Overflowing(Protocol):
+    """A connection beyond the number that there may be: it is told so when it asks, if it does so soon."""
+
+    def __init__(self, site: WebSite) -> None:
+        self._site = site
+        self._timer: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        self._site.overflowing.add(self)
+        self._timer = self._site.clock.callLater(OVERFLOW_S, transport.abortConnection)
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        if not transport.disconnecting:
+            error = HTTPError(503, "there are too many connections at present", headers={"Retry-After": "1"})
+            transport.write(self._site.refusal(error))
+            transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._site.overflowing.discard(self)
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
 
 
 class WebSite(Site):
@@ -32,6 +69,7 @@ class WebSite(Site):
     Attributes:
         root: renders each request.
         is_draining: no further request on a connection that is idle.
+        overflowing: connections that are about to be refused, for there are too many.
     """
 
     _logger: ClassVar[Logger] = Logger()
@@ -45,6 +83,7 @@ class WebSite(Site):
         self.settings = settings
         self.clock = clock
         self.is_draining = False
+        self.overflowing: set[Protocol] = set()
         self._date = (-1, b"")
         self._metrics = metrics
         self._channels: set[LimitedChannel] = set()
@@ -60,15 +99,15 @@ class WebSite(Site):
     def stopFactory(self) -> None:
         """The port is closed."""
 
-    def buildProtocol(self, addr: IAddress | None) -> LimitedChannel | None:  # type: ignore[override]
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:  # type: ignore[override]
         if len(self._channels) >= self.settings.connections:
             self._refusals.warn(
                 self._logger,
                 "connections",
-                "an HTTP connection is closed: there are {limit} already (server.limits.http_connections)",
+                "an HTTP connection is refused: there are {limit} already (server.limits.http_connections)",
                 limit=self.settings.connections,
             )
-            return None
+            return _Overflowing(self) if len(self.overflowing) < OVERFLOW else None
         channel = LimitedChannel()
         channel.factory = self
         channel.site = self
@@ -80,6 +119,21 @@ class WebSite(Site):
         if int(now_s) != self._date[0]:
             self._date = (int(now_s), b"Date: %b\r\n" % datetimeToString(now_s))
         return self._date[1]
+
+    def refusal(self, error: HTTPError) -> bytes:
+        """Give the answer to what was not read as a whole, behind which the connection is closed."""
+        answer = error_answer(error)
+        fields = encode_fields(Headers({name: [value] for name, value in answer.headers.items()}))
+        return b"HTTP/1.1 %d %b\r\n%b%b%bContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
+            error.status,
+            HTTPStatus(error.status).phrase.encode(),
+            self.date_field(self.clock.seconds()),
+            protecting_fields(self.settings),
+            fields,
+            answer.content_type.encode(),
+            len(answer.body),
+            answer.body,
+        )
 
     # -- the channels' side
 

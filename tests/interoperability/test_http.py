@@ -350,6 +350,21 @@ def test_a_line_that_is_too_long_is_answered(server: Server, size: int, where: s
     assert found.startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
+def test_a_connection_too_many_is_answered_503(tmp_path: Path) -> None:
+    server = Server(tmp_path, merged(HTTP, {"server": {"limits": {"http_connections": 2}}}))
+    server.start()
+    address = ("127.0.0.1", server.http_port)
+    try:
+        with socket.create_connection(address, timeout=20), socket.create_connection(address, timeout=20):
+            time.sleep(0.2)  # they are the server's
+            reply = fetch(server, "/livez", token=None)
+            assert (reply.status, reply.error, reply.headers["retry-after"]) == (503, "UNAVAILABLE", "1")
+            with socket.create_connection(address, timeout=20) as silent, suppress(ConnectionResetError):
+                assert silent.recv(1) == b""
+    finally:
+        server.stop()
+
+
 def test_one_header_may_be_as_long_as_all_together(tmp_path: Path) -> None:
     server = Server(tmp_path, merged(HTTP, {"server": {"limits": {"http_header_bytes": 40_000}}}))
     server.start()

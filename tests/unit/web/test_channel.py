@@ -49,8 +49,8 @@ class Connected:
         site = WebSite(root=self.root, settings=WebSettings(Path()), metrics=Metrics(), clock=clock)
         self.transport = StringTransport()
         channel = site.buildProtocol(None)
-        assert channel is not None
-        self.channel: LimitedChannel = channel
+        assert isinstance(channel, LimitedChannel)
+        self.channel = channel
         channel.makeConnection(self.transport)
 
     def deliver(self, data: bytes) -> None:
