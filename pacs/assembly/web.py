@@ -65,6 +65,9 @@ if TYPE_CHECKING:
     from pacs.security.oidc.tokens import TokenVerifier
 
 COUNT_TIMEOUT_S: Final = 2.0
+OPERATOR: Final = "pacsctl"
+"""Who asks over the control socket."""
+
 BACKLOG: Final = 256
 
 STATUS_OF: Final[Mapping[type[ArchiveError], int]] = {
@@ -216,7 +219,7 @@ def make_web(configuration: Configuration, parts: Collaborators, *, reactor: Any
     """
     settings = web_settings(configuration)
     https = HTTPSContext(configuration) if settings.is_encrypted else None
-    tokens = TokenRegistry(archive=parts.archive, root_path=settings.root_path, now_s=time.time)
+    tokens = TokenRegistry(archive=parts.archive, bus=parts.bus, root_path=settings.root_path, now_s=time.time)
     events = EventRoutes(feed=parts.feed, bus=parts.bus, closed=parts.closed, clock=reactor)
     public_origin = origin_of(configuration.rest_api.public_url or "")
     sessions = SessionRegistry(
@@ -297,13 +300,15 @@ def token_commands(tokens: TokenRegistry) -> Mapping[str, ControlCommand]:
 
     async def create(arguments: dict[str, Any], _: Progress) -> dict[str, Any]:
         expires_at = parse_expiry(arguments.get("expires_at"), time.time())
-        token, secret = await tokens.create(check_name(arguments["name"]), Role(arguments["role"]), expires_at)
+        token, secret = await tokens.create(
+            check_name(arguments["name"]), Role(arguments["role"]), expires_at, by=OPERATOR
+        )
         return {**token.shown(), "token": secret}
 
     async def listed(_: dict[str, Any], __: Progress) -> dict[str, Any]:
         return {"tokens": [token.shown() for token in await tokens.all()]}
 
     async def revoke(arguments: dict[str, Any], _: Progress) -> dict[str, Any]:
-        return {"revoked": await tokens.revoke(str(arguments["id"]))}
+        return {"revoked": await tokens.revoke(str(arguments["id"]), by=OPERATOR)}
 
     return {"token-create": create, "token-list": listed, "token-revoke": revoke}

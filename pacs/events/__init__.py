@@ -32,6 +32,7 @@ from pacs.events.kinds import (
     RetrieveCompleted,
     RetrieveStarted,
     StudyInstances,
+    TokenChanged,
     UserAuthenticated,
     WorklistChanged,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "RetrieveCompleted",
     "RetrieveStarted",
     "StudyInstances",
+    "TokenChanged",
     "UserAuthenticated",
     "WorklistChanged",
 ]

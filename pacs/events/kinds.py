@@ -202,6 +202,23 @@ class PseudonymResolved(Event):
     user: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenChanged(Event):
+    """
+    An API token was made or revoked; within the server only.
+
+    Attributes:
+        token_id: which can be seen by everybody; never the token.
+        change: what was done, with the role of a token that was made.
+        user: who did it.
+    """
+
+    token_id: str
+    change: str
+    user: str
+    peer_address: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class StudyInstances:
     """

@@ -15,11 +15,13 @@ from twisted.logger import Logger
 
 from pacs.archive.archive import Archive
 from pacs.archive.index.tokens import all_tokens, delete_token, insert_token, note_use
+from pacs.events import EventBus, TokenChanged
 from pacs.security.access import Role
 from pacs.security.tokens import Token, make_token, token_id_of
 
 ADMIN_TOKEN: Final = "admin.token"
 FIRST_NAME: Final = "first administrator"
+BY_ITSELF: Final = "productionpacs"
 USE_NOTED_EVERY_S: Final = 60.0
 
 
@@ -28,13 +30,15 @@ class TokenRegistry:
     Knows all tokens.
 
     Args:
+        bus: told who makes and revokes tokens.
         now_s: seconds since 1970.
     """
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, *, archive: Archive, root_path: Path, now_s: Callable[[], float]) -> None:
+    def __init__(self, *, archive: Archive, bus: EventBus, root_path: Path, now_s: Callable[[], float]) -> None:
         self._archive = archive
+        self._bus = bus
         self._path = root_path / ADMIN_TOKEN
         self._now_s = now_s
         self._tokens: dict[str, Token] = {}
@@ -45,7 +49,7 @@ class TokenRegistry:
         tokens = await self._archive.run(lambda connection: all_tokens(connection.execute))
         self._tokens = {token.id: token for token in tokens}
         if not self._tokens:
-            token, secret = await self.create(FIRST_NAME, Role.ADMINISTRATOR)
+            token, secret = await self.create(FIRST_NAME, Role.ADMINISTRATOR, by=BY_ITSELF)
             await deferToThread(_write_in_thread, self._path, secret)
             self.log.info(
                 "the first administrator's token {token_id} is in {path}", token_id=token.id, path=str(self._path)
@@ -76,19 +80,28 @@ class TokenRegistry:
         """Give all tokens, oldest first."""
         return await self._archive.run(lambda connection: all_tokens(connection.execute))
 
-    async def create(self, name: str, role: Role, expires_at: int | None = None) -> tuple[Token, str]:
+    async def create(
+        self, name: str, role: Role, expires_at: int | None = None, *, by: str, peer_address: str = ""
+    ) -> tuple[Token, str]:
         """Make a token; give its record and the token itself."""
         token, secret = make_token(name, role, now_s=self._now_s(), expires_at=expires_at)
         await self._archive.change(lambda writer: insert_token(writer.execute, token))
         self._tokens[token.id] = token
+        self._changed(token.id, f"made, {role.value}", by, peer_address)
         return token, secret
 
-    async def revoke(self, token_id: str) -> bool:
+    async def revoke(self, token_id: str, *, by: str, peer_address: str = "") -> bool:
         """Have a token no longer accepted, from now on; give whether there was one."""
         self._tokens.pop(token_id, None)
-        return await self._archive.change(lambda writer: delete_token(writer.execute, token_id))
+        is_gone = await self._archive.change(lambda writer: delete_token(writer.execute, token_id))
+        if is_gone:
+            self._changed(token_id, "revoked", by, peer_address)
+        return is_gone
 
     # -- within
+
+    def _changed(self, token_id: str, change: str, by: str, peer_address: str) -> None:
+        self._bus.publish(TokenChanged(token_id=token_id, change=change, user=by, peer_address=peer_address))
 
     def _note_use(self, token: Token, now_s: float) -> None:
         self._used[token.id] = now_s

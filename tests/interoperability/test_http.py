@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
-from tests.audit import wait_for_record
+from tests.audit import records, wait_for_record
 from tests.certificates import Authority
 from tests.http import HTTP, Reply, admin_token, fetch, metrics, new_token
 from tests.server import Server, merged, run_tool
@@ -138,6 +138,11 @@ def test_a_token_is_made_listed_and_revoked_over_http(server: Server) -> None:
     assert fetch(server, location, method="DELETE").status == 204
     assert fetch(server, "/api/v1/system/version", token=token).status == 401
     assert fetch(server, location, method="DELETE").status == 404
+    for change in ("made, viewer", "revoked"):
+        (record,) = wait_for_record(server, f"API token {made.json['id']}: {change}")
+        assert 'csd-code="110137"' in record["message"]
+        assert "first administrator" in record["message"]
+    assert not [record for record in records(server) if token in record["message"]]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from pacs.events import (
     RetrieveCompleted,
     RetrieveStarted,
     StudyInstances,
+    TokenChanged,
     UserAuthenticated,
     WorklistChanged,
 )
@@ -71,6 +72,7 @@ class AuditSubscriber:
         bus.subscribe(IntegrityAlarm, self._alarmed)
         bus.subscribe(DeidentificationRefused, self._not_deidentified)
         bus.subscribe(PseudonymResolved, self._resolved)
+        bus.subscribe(TokenChanged, self._token_changed)
         bus.subscribe(QueryExecuted, self._queried)
         bus.subscribe(RetrieveStarted, self._retrieve_started)
         bus.subscribe(RetrieveCompleted, self._retrieve_completed)
@@ -151,6 +153,16 @@ class AuditSubscriber:
             f"{event.action} {event.pseudonym}: {'done' if event.found else 'the vault does not know it'}",
             user=event.user,
             outcome=Outcome.SUCCESS if event.found else Outcome.MINOR_FAILURE,
+        )
+
+    def _token_changed(self, event: TokenChanged) -> None:
+        self._audit.security_alert(
+            AlertKind.USER_SECURITY_ATTRIBUTES_CHANGED,
+            f"API token {event.token_id}: {event.change}",
+            user=event.user,
+            peer_address=event.peer_address,
+            subject=event.token_id,
+            outcome=Outcome.SUCCESS,
         )
 
     def _queried(self, event: QueryExecuted) -> None:

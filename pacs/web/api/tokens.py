@@ -86,11 +86,15 @@ class TokenRoutes:
         return page(tokens[offset : offset + limit], total=len(tokens), limit=limit, offset=offset)
 
     async def _create(self, call: Call) -> Answer:
-        token, secret = await self._registry.create(call.body["name"], call.body["role"], call.body["expires_at"])
+        body, principal = call.body, call.principal
+        token, secret = await self._registry.create(
+            body["name"], body["role"], body["expires_at"], by=principal.name, peer_address=principal.peer_address
+        )
         return plain({**token.shown(), "token": secret}, status=201, headers={"Location": f"{PATH}/{token.id}"})
 
     async def _revoke(self, call: Call) -> Answer:
-        if not await self._registry.revoke(call.path["id"]):
+        principal = call.principal
+        if not await self._registry.revoke(call.path["id"], by=principal.name, peer_address=principal.peer_address):
             raise HTTPError(404, "there is no such token")
         return NOTHING
 
