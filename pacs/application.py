@@ -74,7 +74,7 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
     subscribe_plugins(bus)
     metrics = Metrics()
     health = HealthRegister(bus=bus, metrics=metrics)
-    deidentifier = make_deidentifier(configuration, reactor=reactor)
+    deidentifier = make_deidentifier(configuration, health=health, reactor=reactor)
     archive = Archive(
         settings=archive_settings(configuration),
         reactor=reactor,
@@ -207,7 +207,7 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
         ArchiveService(archive),
         WorkersService(transcoder.stop),
         WorkersService(extractor.stop),
-        DeidentificationService(deidentifier, health=health),
+        DeidentificationService(deidentifier, interval_s=interval_s, clock=reactor),
         ControlServer(root_path=root_path, commands=commands, reactor=reactor),
         HealthService(
             archive=archive,

@@ -5,11 +5,14 @@ The de-identifier's part of the assembly: it is made when `security.anonymizatio
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from pacs.config import Configuration
@@ -79,28 +82,39 @@ def _region_rules(path: str | None) -> tuple[RegionRule, ...]:
     return load_region_rules(Path(path))
 
 
-def make_deidentifier(configuration: Configuration, *, reactor: Any) -> Deidentifier | None:
+def make_deidentifier(configuration: Configuration, *, health: HealthRegister, reactor: Any) -> Deidentifier | None:
     """Give the de-identifier of what arrives, or None: nothing is de-identified."""
     anonymization = configuration.security.anonymization
     if not anonymization.auto_anonymize:
         return None
+    component = ComponentHealth(health, "deidentification")
     return Deidentifier(
         settings=engine_settings(configuration),
         ae_titles=anonymization.ae_titles,
         workers=os.cpu_count() or 1,
         seconds=configuration.server.limits.transcoding_seconds,
+        vault_looked_at=lambda fault: component.report(
+            "vault", Health.UNHEALTHY if fault else Health.HEALTHY, fault or "the vault can be used"
+        ),
         reactor=reactor,
     )
 
 
 class DeidentificationService(Service):
-    """Opens the vault before the ports, and says so when it can't; ends the processes after the last request."""
+    """
+    Opens the vault before the ports, and says so when it can't; ends the processes after the last request.
+
+    Args:
+        interval_s: between two looks for a vault that could not be opened.
+    """
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, deidentifier: Deidentifier | None, *, health: HealthRegister) -> None:
+    def __init__(self, deidentifier: Deidentifier | None, *, interval_s: float, clock: IReactorTime) -> None:
         self._deidentifier = deidentifier
-        self._health = health
+        self._interval_s = interval_s
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = clock
 
     def startService(self) -> Deferred[None]:
         super().startService()
@@ -114,18 +128,27 @@ class DeidentificationService(Service):
         deidentifier = self._deidentifier
         if deidentifier is None:
             return
-        health = ComponentHealth(self._health, "deidentification")
         warning = deidentifier.settings.policy.warning
         if warning is not None:
             self.log.warn("security.anonymization: {warning}", warning=warning)
         try:
             await deidentifier.start()
         except (VaultError, NotDeidentifiable) as error:
-            health.report("vault", Health.UNHEALTHY, str(error))
             self.log.error("nothing is de-identified, and nothing stored that is to be: {reason}", reason=str(error))
-        else:
-            health.report("vault", Health.HEALTHY)
+        if self.running:
+            self._loop.start(self._interval_s, now=False)
+
+    def _look(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._look_again())
+
+    async def _look_again(self) -> None:
+        """Try the vault again when it could not be used, so that its return shows before the next object does."""
+        if self._deidentifier is not None and not self._deidentifier.has_vault:
+            with suppress(VaultError, NotDeidentifiable):  # which is told already
+                await self._deidentifier.start()
 
     async def _stop(self) -> None:
+        if self._loop.running:
+            self._loop.stop()
         if self._deidentifier is not None:
             await self._deidentifier.stop()

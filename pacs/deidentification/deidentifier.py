@@ -5,6 +5,7 @@ De-identification off the reactor: by worker processes of `pacs.deidentification
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -24,14 +25,27 @@ class Deidentifier:
         ae_titles: wildcards * and ?.
         workers: processes at most.
         seconds: for one object.
+        vault_looked_at: told each time why the vault can't be used, or "" when it can.
+
+    Attributes:
+        has_vault: it could be used when it was needed last.
     """
 
     def __init__(
-        self, *, settings: EngineSettings, ae_titles: tuple[str, ...], workers: int, seconds: float, reactor: Any
+        self,
+        *,
+        settings: EngineSettings,
+        ae_titles: tuple[str, ...],
+        workers: int,
+        seconds: float,
+        vault_looked_at: Callable[[str], None],
+        reactor: Any,
     ) -> None:
         self.settings = settings
         self._ae_titles = ae_titles
         self._seconds = seconds
+        self._vault_looked_at = vault_looked_at
+        self.has_vault = False
         self._reactor = reactor
         self._pool = WorkerPool(start=self._start_worker, limit=workers, reactor=reactor)
 
@@ -55,6 +69,7 @@ class Deidentifier:
             async with self._pool.worker() as worker:
                 await self._open_vault(worker)
         except WorkerFailed as error:
+            self._note_vault(str(error))
             raise NotDeidentifiable("process", str(error)) from error
 
     async def deidentify(self, data_set: DataSetFile) -> Released:
@@ -70,6 +85,7 @@ class Deidentifier:
             async with self._pool.worker() as worker:
                 await self._open_vault(worker)
                 answer, descriptor = await worker.ask(request, data_set.descriptor)
+                self._check_vault(worker, answer)
         except WorkerFailed as error:
             raise NotDeidentifiable("process", str(error)) from error
         _check(answer)
@@ -83,7 +99,19 @@ class Deidentifier:
         """Wait until a new worker has opened the vault; it says so first of all."""
         if not worker.has_answered:
             answer, _ = await worker.answer()
-            _check(answer)
+            self._check_vault(worker, answer)
+
+    def _check_vault(self, worker: WorkerProcess, answer: dict[str, Any]) -> None:
+        """Raise what an answer tells of the vault; the next worker opens it anew, and so finds what was put back."""
+        fault = answer.get("vault", "")
+        self._note_vault(fault)
+        if fault:
+            worker.kill(fault)
+            raise VaultError(fault)
+
+    def _note_vault(self, fault: str) -> None:
+        self.has_vault = not fault
+        self._vault_looked_at(fault)
 
     def _start_worker(self) -> WorkerProcess:
         return WorkerProcess(
@@ -96,8 +124,6 @@ class Deidentifier:
 
 
 def _check(answer: dict[str, Any]) -> None:
-    """Raise what an answer tells of a failure."""
-    if "vault" in answer:
-        raise VaultError(answer["vault"])
+    """Raise what an answer tells of an object that is not released."""
     if "rule" in answer:
         raise NotDeidentifiable(answer["rule"], answer["reason"], answer["tag"])

@@ -72,13 +72,14 @@ class Vault:
                 raise VaultError("the vault is missing; give its path or restore it, no new one is made")
             _make(path)
         try:
+            self._file = _file_of(path)
             self._connection = sqlite3.connect(
                 f"file:{path}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA secure_delete = ON")
             row = self._connection.execute("SELECT version, key FROM site").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise VaultError("the vault can't be read") from error
         if row is None or row[0] != _VERSION or not isinstance(row[1], bytes) or len(row[1]) != KEY_BYTES:
             self._connection.close()
@@ -100,6 +101,8 @@ class Vault:
         """Give a patient's pseudonyms; a patient seen for the first time gets a secret, in one transaction."""
         key = keyed_hash(self._patient_key, identity.encoded())
         with _faults():
+            if _file_of(self._path) != self._file:  # what SQLite has open is the vault no longer
+                raise VaultError("the vault's file is another one now")
             (data_version,) = self._connection.execute("PRAGMA data_version").fetchone()
             if data_version != self._data_version:  # somebody else wrote: maybe a patient was forgotten
                 self._patients.clear()
@@ -171,8 +174,16 @@ class Vault:
 def _faults() -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except FileNotFoundError as error:
+        raise VaultError("the vault is missing; restore it") from error
+    except (sqlite3.Error, OSError) as error:
         raise VaultError("the vault can't be used") from error
+
+
+def _file_of(path: Path) -> tuple[int, int]:
+    """Tell which file has a name."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _cipher(secret: bytes) -> AESGCM:

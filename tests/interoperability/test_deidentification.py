@@ -5,6 +5,7 @@ De-identification on the way in: the real server, and what is on its disk afterw
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.audit import records, wait_for_record
 from tests.conftest import MakeServer
 from tests.deidentification import encode, minimal
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
+from tests.http import fetch
 from tests.server import Server, run_tool
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -155,6 +157,37 @@ def test_without_its_vault_nothing_is_stored(make_server: MakeServer, fault: str
     assert len(server.objects()) == 1
     assert vault.exists() == (fault != "missing")
     assert store(server, ct_data_set("1.3.9.77.3", patient_id="X"), "1.3.9.77.3", calling="CLINIC").status == 0
+
+
+def component(server: Server) -> str:
+    """Give the health of de-identification."""
+    components: dict[str, str] = fetch(server, "/api/v1/system/status").json["components"]
+    return components["deidentification"]
+
+
+def test_a_vault_that_is_put_back_is_used_again_and_health_tells(make_server: MakeServer) -> None:
+    """While the server runs: a patient that it knows is refused too, since the vault may come back without him."""
+    server = make_server(
+        {
+            **anonymizing(),
+            "rest_api": {"enabled": True},
+            "monitoring": {"health_check_interval_seconds": 1},
+        }
+    )
+    assert store(server, ct_data_set("1.3.9.77.1", **PATIENT), "1.3.9.77.1").status == 0
+    assert component(server) == "healthy"
+    vault, elsewhere = server.root / "vault.db", server.directory / "elsewhere.db"
+    vault.rename(elsewhere)
+    for number, patient in ((2, PATIENT), (3, {"patient_id": "KENNUNG-4712", "name": "Beispiel^Otto"})):
+        response = store(server, ct_data_set(f"1.3.9.77.{number}", **patient), f"1.3.9.77.{number}")
+        assert response.status == 0xC000
+        assert "vault" in response.error_comment
+    assert component(server) == "unhealthy"
+    shutil.copy(elsewhere, vault)
+    server.wait_for_log("deidentification is healthy")
+    for number in (2, 3):
+        assert store(server, ct_data_set(f"1.3.9.77.{number}", **PATIENT), f"1.3.9.77.{number}").status == 0
+    assert len({pydicom.dcmread(path).PatientID for path in server.objects()}) == 1
 
 
 def test_a_study_in_two_halves_is_one_study(make_server: MakeServer) -> None:
