@@ -106,11 +106,13 @@ def _rule(path: Path, number: int, entry: Any) -> RegionRule:
         raise RegionRulesError(f"{path}: rule {number}: either 'blank' or 'keep' is expected")
     regions = entry.get("blank", entry.get("keep"))
     is_right = isinstance(regions, list) and all(
-        isinstance(region, list) and len(region) == 4 and all(isinstance(n, int) and n >= 0 for n in region)
+        isinstance(region, list) and len(region) == 4 and all(type(n) is int and n >= 0 for n in region)
         for region in regions
     )
     if not is_right or not regions:
         raise RegionRulesError(f"{path}: rule {number}: a region is [x, y, width, height]")
+    if any(type(entry.get(name, 1)) is not int or entry.get(name, 1) < 1 for name in ("rows", "columns")):
+        raise RegionRulesError(f"{path}: rule {number}: rows and columns are numbers")
     return RegionRule(
         texts=tuple((tag, str(entry[name])) for name, tag in _CONDITIONS.items() if name in entry),
         rows=entry.get("rows"),
@@ -156,8 +158,9 @@ def blank(buffer: Any, original: Original, regions: Sequence[Region], *, keeps: 
     place = original.top.get(_PIXELS)
     rows, columns = _number(original, _ROWS), _number(original, _COLUMNS)
     samples, allocated = _number(original, _SAMPLES) or 1, _number(original, _ALLOCATED)
-    frames = int(original.text(_FRAMES) or 1)
-    if place is None or place[5] is not None or not rows or not columns or allocated not in (8, 16, 32, 64):
+    stated = original.text(_FRAMES) or "1"
+    frames = int(stated) if stated.isascii() and stated.isdigit() else 0
+    if place is None or place[5] is not None or not (rows and columns and frames) or allocated not in (8, 16, 32, 64):
         raise NotDeidentifiable("burned_in", "the pixel data can't be cleaned")
     photometric = original.text(_PHOTOMETRIC)
     if photometric == "YBR_FULL_422":
@@ -165,9 +168,14 @@ def blank(buffer: Any, original: Original, regions: Sequence[Region], *, keeps: 
     is_planar = samples > 1 and _number(original, _PLANAR) == 1
     width = allocated // 8
     planes, pixel_bytes = (samples, width) if is_planar else (1, width * samples)
-    if place[4] - place[3] < frames * rows * columns * width * samples:
+    frames_end = place[3] + frames * rows * columns * width * samples
+    if place[4] < frames_end:
         raise NotDeidentifiable("burned_in", "the pixel data are too short")
+    if any(buffer[frames_end : place[4]]):  # frames that are not counted, maybe
+        raise NotDeidentifiable("burned_in", "the pixel data are longer than their frames")
     spans = _spans(rows, columns, regions, keeps=keeps)
+    if not spans:
+        raise NotDeidentifiable("burned_in", "the regions leave nothing to blank")
     black = b"\0\x80\x80" if photometric == "YBR_FULL" and allocated == 8 and not is_planar else bytes(pixel_bytes)
     for plane in range(frames * planes):
         fill = b"\x80" if photometric == "YBR_FULL" and is_planar and plane % planes else black

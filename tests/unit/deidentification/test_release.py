@@ -12,6 +12,7 @@ import pytest
 
 from pacs.dataset.scanner import DEFAULT_LIMITS
 from pacs.deidentification.codec import parse_data_set
+from pacs.deidentification.errors import NotDeidentifiable
 from pacs.deidentification.original import Original
 from pacs.deidentification.profiles import Policy
 from pacs.deidentification.regions import RegionRulesError, blank, find_regions, load_region_rules
@@ -96,6 +97,35 @@ def test_regions_are_blanked_in_every_frame_and_sample(planar: int, keeps: bool)
                     assert data[pixel] == (7 if is_inside == keeps else 0)
 
 
+@pytest.mark.parametrize(
+    ("frames", "pixel_bytes", "region", "reason"),
+    [
+        (b"0", 12, (0, 0, 4, 1), "can't be cleaned"),
+        (b"-1", 12, (0, 0, 4, 1), "can't be cleaned"),
+        (b"two", 12, (0, 0, 4, 1), "can't be cleaned"),
+        (b"2", 12, (0, 0, 4, 1), "too short"),
+        (b"1", 24, (0, 0, 4, 1), "longer than their frames"),
+        (b"1", 12, (4, 0, 4, 1), "nothing to blank"),
+    ],
+)
+def test_pixels_of_which_nothing_would_be_blanked_are_not_clean(
+    frames: bytes, pixel_bytes: int, region: Any, reason: str
+) -> None:
+    buffer = bytearray()
+    pixels = (0x7FE00010, "OB", b"\7" * pixel_bytes)
+    described = [element for element in shape(3, 4, 1, b"MONOCHROME2") if element[0] != 0x00280008]
+    image = original(*described, (0x00280008, "IS", frames), pixels, buffer=buffer)
+    with pytest.raises(NotDeidentifiable, match=reason):
+        blank(buffer, image, [region], keeps=False)
+
+
+def test_an_ultrasound_region_as_large_as_the_image_is_no_cleaning() -> None:
+    buffer = bytearray()
+    image = original(*shape(3, 4, 1, b"MONOCHROME2"), (0x7FE00010, "OB", b"\7" * 12), buffer=buffer)
+    with pytest.raises(NotDeidentifiable, match="nothing to blank"):
+        blank(buffer, image, [(0, 0, 4, 3)], keeps=True)
+
+
 def test_ultrasound_regions_are_what_is_kept() -> None:
     corners = [(tag, "UL", struct.pack("<L", n)) for tag, n in
                ((0x00186018, 1), (0x0018601A, 2), (0x0018601C, 5), (0x0018601E, 7))]  # fmt: skip
@@ -111,6 +141,8 @@ def test_ultrasound_regions_are_what_is_kept() -> None:
         ("rules: [{blank: [[0, 0, 1, 1]], keep: [[0, 0, 1, 1]]}]", "either"),
         ("rules: [{manufactorer: A, blank: [[0, 0, 1, 1]]}]", "keys"),
         ("rules: [{blank: [[0, 0, -1, 1]]}]", "region"),
+        ("rules: [{blank: [[true, 0, 1, 1]]}]", "region"),
+        ("rules: [{rows: '480', blank: [[0, 0, 1, 1]]}]", "numbers"),
         ("{", "line 1"),
     ],
 )
