@@ -64,8 +64,9 @@ def hidden_plane_reason(original: Original) -> str | None:
     """Give why bits of the pixel data may hold an overlay, or None (retired, PS3.3 C.9.2)."""
     for tag in original.top:
         if 0x6000 <= tag >> 16 <= 0x601E and not tag >> 16 & 1 and tag & 0xFFFF == 0x0102:
-            data = (tag & 0xFFFF0000) | 0x3000
-            if data not in original.top and original.value(tag).strip(b"\0"):
+            data, allocated = (tag & 0xFFFF0000) | 0x3000, (tag & 0xFFFF0000) | 0x0100
+            is_within = original.value(tag).strip(b"\0") or original.value(allocated).strip(b"\0") not in (b"", b"\1")
+            if data not in original.top and is_within:
                 return "an overlay in the bits of the pixel data"
     return None
 

@@ -63,6 +63,8 @@ def test_faces_are_refused_by_safe_harbor_alone() -> None:
 
 def test_an_overlay_in_the_bits_of_the_pixels_is_seen() -> None:
     assert hidden_plane_reason(original((0x60000102, "US", b"\x0c\0"), PIXELS))
+    lowest = (0x60000100, "US", b"\x10\0"), (0x60000102, "US", b"\0\0")  # of left-aligned pixels
+    assert hidden_plane_reason(original(*lowest, PIXELS))
     assert not hidden_plane_reason(original((0x60000102, "US", b"\0\0"), (0x60003000, "OW", b"\0\0"), PIXELS))
 
 
