@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
+from unicodedata import normalize
 
 from pacs.dataset.charset import decode_text
 from pacs.deidentification.codec import ParsedDataSet, Place, SequencePlace
@@ -34,7 +35,7 @@ class Echoes:
 
     Attributes:
         raw: finds them in bytes, or None: there are none.
-        text: finds them in decoded text; None when bytes tell as much.
+        text: finds them in folded text, where bytes do not tell; None: there are none.
         whole: numbers that are too short to be looked for within others.
     """
 
@@ -94,11 +95,11 @@ class Original:
         words = sorted(names | {number for number in numbers if len(number) >= SHORTEST_NUMBER}, key=len, reverse=True)
         if not words:
             return Echoes(None, None, short)
-        ascii_words = [re.escape(word.encode()) for word in words if word.isascii()]
-        raw = re.compile(b"|".join(ascii_words), re.IGNORECASE) if ascii_words else None
-        is_plain = len(ascii_words) == len(words)
-        text_pattern = None if is_plain else re.compile("|".join(map(re.escape, words)), re.IGNORECASE)
-        return Echoes(raw, text_pattern, short)
+        folded = sorted({fold(word) for word in words}, key=len, reverse=True)
+        in_bytes = [word for word in dict.fromkeys((*words, *folded)) if word.isascii()]  # WEISS is an echo of Weiß
+        raw = re.compile(b"|".join([re.escape(word.encode()) for word in in_bytes]), re.IGNORECASE)
+        text_pattern = re.compile("|".join(map(re.escape, folded)))
+        return Echoes(raw if in_bytes else None, text_pattern, short)
 
     def _identifying(self, places: list[Place], character_set: str) -> Iterator[tuple[str, str]]:
         kinds = identifying()
@@ -120,6 +121,11 @@ def character_set_of(places: list[Place], buffer: bytes | memoryview, outer: str
                 return bytes(buffer[value_at:end]).decode("latin-1").strip("\0 ")
             break
     return outer
+
+
+def fold(text: str) -> str:
+    """Give a text without differences of case, of width, and of how accents are written."""
+    return normalize("NFKC", normalize("NFKC", text).casefold())
 
 
 def is_telling(word: str) -> bool:

@@ -32,7 +32,7 @@ from pacs.deidentification.dummies import dummy_item, dummy_value
 from pacs.deidentification.errors import NotDeidentifiable
 from pacs.deidentification.frames import clean_fragments, clean_icc_profile
 from pacs.deidentification.markers import method_item, own_codes
-from pacs.deidentification.original import Echoes, Original, character_set_of
+from pacs.deidentification.original import Echoes, Original, character_set_of, fold
 from pacs.deidentification.profiles import Policy
 from pacs.deidentification.pseudonyms import PatientPseudonyms
 from pacs.deidentification.references import KEY_OBJECTS_SOP_CLASS, key_object_items
@@ -77,6 +77,7 @@ _UNRULED: Final = _NUMBERS | {"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UT"}
 _IMAGE_TYPES: Final = frozenset((0x00080008, 0x00089007))
 _OF_THEIR_OWN: Final = frozenset((_COLOR_PROFILE, _DOCUMENT_BYTES))
 _BINARY: Final = frozenset(("OB", "OW", "OD", "OF", "OL", "OV", "UN"))
+ESCAPE: Final = b"\x1b"  # of ISO 2022
 _JPEG_ROOTS: Final = ("1.2.840.10008.1.2.4.",)
 
 
@@ -369,7 +370,9 @@ class _Writer:
     def _is_echo(self, value_at: int, end: int, character_set: str) -> bool:
         value = bytes(self._buffer[value_at:end])
         pattern = self._echoes.text
-        return pattern is not None and pattern.search(decode_text(value, character_set)) is not None
+        if pattern is None or (value.isascii() and ESCAPE not in value):
+            return False
+        return pattern.search(fold(decode_text(value, character_set))) is not None
 
     def _is_whole_echo(self, tag: int, vr: str, value_at: int, end: int) -> bool:
         if not self._echoes.whole or vr not in ("LO", "SH", "PN", "LT", "ST", "UC", "UT") or tag == 0x00080104:

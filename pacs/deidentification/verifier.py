@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
+from unicodedata import normalize
 
 from pacs.dataset.charset import decode_text
 from pacs.deidentification.errors import VerificationFailed
@@ -314,12 +315,13 @@ class _Check:
         """Search for what names the patient: in decoded values, and in all bytes but those of samples."""
         parts, numbers, short = self._identifiers()
         spans = list(self._searched())
-        needles = [part.lower().encode() for part in parts if part.isascii()]
+        folded = {_folded(part) for part in parts}
+        needles = [part.lower().encode() for part in parts | folded if part.isascii()]
         counted = [number.lower().encode() for number in numbers]
         for start, end in spans:
             self._search(bytes(self._after.buffer[start:end]).lower(), start, needles, counted)
         self._search(b"\0".join(meta).lower(), -1, needles, counted)
-        self._values([part for part in parts if not part.isascii()], numbers, short)
+        self._values(folded | {_folded(number) for number in numbers if not number.isascii()}, short)
 
     def _search(
         self,
@@ -411,11 +413,10 @@ class _Check:
         long = {number for number in numbers if len(number) >= SHORTEST_NUMBER}
         return parts, long, {number.encode() for number in numbers - long if number}
 
-    def _values(self, parts: Sequence[str], numbers: set[str], short: set[bytes]) -> None:
+    def _values(self, folded: set[str], short: set[bytes]) -> None:
         """Search decoded values."""
-        if not short and not parts and all(number.isascii() for number in numbers):
+        if not short and not folded:
             return
-        folded = [part.casefold() for part in (*parts, *(number for number in numbers if not number.isascii()))]
         buffer = self._after.buffer
         for tag, vr, start, end, items, _, character_set in self._after.seen:
             if items >= 0 or vr not in _WRITTEN or start == end:
@@ -426,9 +427,13 @@ class _Check:
                     if value.strip(b"\0 ") in short and value.strip(b"\0 ") not in self._harmless:
                         raise VerificationFailed("number", "a number of the patient is a whole value", tag)
             if folded and (not raw.isascii() or b"\x1b" in raw):
-                text = decode_text(raw, character_set, is_person_name=vr == "PN").casefold()
+                text = _folded(decode_text(raw, character_set, is_person_name=vr == "PN"))
                 if any(word in text for word in folded):
                     raise VerificationFailed("name", "what names the patient is in a value", tag)
+
+
+def _folded(text: str) -> str:
+    return normalize("NFKC", normalize("NFKC", text).casefold())
 
 
 def _defined(start: int, value: bytes) -> Iterator[tuple[int, int]]:

@@ -114,6 +114,10 @@ def test_a_short_number_is_looked_for_as_a_whole_value_alone(vault: Vault) -> No
         (b"ISO_IR 192", "山田^太郎", "装置 山田"),
         (b"ISO_IR 100", "Müller^Jörg", "Gerät Müller"),
         (b"GB18030", "王小东", "王小东 1"),
+        (b"ISO_IR 192", "Weiß^Jörg", "KERNEL WEISS"),
+        (b"ISO_IR 192", "Weiss^Anna", "Gerät Weiß"),
+        (b"ISO_IR 192", "Müller^Jörg", "Gera\u0308t Mu\u0308ller"),
+        (b"ISO_IR 192", "ヤマダ^タロウ", "装置 ﾔﾏﾀﾞ"),
     ],
 )
 def test_names_in_any_character_set_are_found(vault: Vault, character_set: bytes, name: str, echo: str) -> None:
@@ -128,6 +132,22 @@ def test_names_in_any_character_set_are_found(vault: Vault, character_set: bytes
     assert read(output).SoftwareVersions == "REMOVED"
     for part in name.split("^"):
         assert part.encode(codec) not in output
+
+
+@pytest.mark.parametrize(("name", "echo"), [("Weiß", "WEISS"), ("Weiss", "GERÄT WEIß"), ("Müller", "Mu\u0308ller")])
+def test_the_verifier_finds_a_name_however_it_is_written(vault: Vault, name: str, echo: str) -> None:
+    def elements(version: bytes, named: str) -> bytes:
+        kept = [element for element in minimal() if element[0] != 0x00100010]
+        version_place = (0x00181020, "LO", version)
+        return encode([*kept, (0x00080005, "CS", b"ISO_IR 192"), (0x00100010, "PN", named.encode()), version_place])
+
+    text = echo.encode()
+    output = deidentify(elements(b"V" * len(text), name), BASIC, vault)
+    expected = Expectation(BASIC, read(output).PatientID, 1)
+    Verifier().verify(elements(b"V" * len(text), name), EXPLICIT, output, expected)
+    with pytest.raises(VerificationFailed) as refused:
+        Verifier().verify(elements(text, name), EXPLICIT, output.replace(b"V" * len(text), text), expected)
+    assert refused.value.rule == "name"
 
 
 def test_iso_2022_names_are_replaced_whole(vault: Vault) -> None:
