@@ -30,6 +30,8 @@ _KNOWN_APPLICATION_DATA: Final = {
     0xEE: (b"Adobe", 12),
 }
 _SPIFF: Final = (b"SPIFF\0", 30)
+_JP2_IMAGE_BOXES: Final = frozenset((b"jP  ", b"ftyp", b"ihdr", b"bpcc", b"colr", b"pclr", b"cmap", b"cdef", b"res "))
+_JP2_ICC_METHODS: Final = frozenset((2, 3))
 _ICC_HEADER_BYTES: Final = 128
 _ICC_COLOR_TAGS: Final = frozenset(
     (
@@ -66,7 +68,7 @@ def _clean_frame(parts: Sequence[bytes]) -> list[bytes]:
         elif whole.startswith(_SOC):
             _clean_codestream(whole, 0)
         elif whole.startswith(_JP2):
-            _clean_boxes(whole)
+            _clean_boxes(whole, 0, len(whole))
     except IndexError:
         raise NotDeidentifiable("frame_comments", "a frame's segments are cut off") from None
     result = []
@@ -155,19 +157,26 @@ def _clean_codestream(data: bytearray, start: int) -> None:
         position = end
 
 
-def _clean_boxes(data: bytearray) -> None:
-    """Walk the boxes of a JP2 file; keep what describes the image."""
-    position = 0
-    while position + 8 <= len(data):
-        length = int.from_bytes(data[position : position + 4], "big") or len(data) - position
+def _clean_boxes(data: bytearray, position: int, end: int) -> None:
+    """Walk the boxes of a JP2 file (ISO/IEC 15444-1 annex I); keep what describes the image."""
+    while position + 8 <= end:
+        length = int.from_bytes(data[position : position + 4], "big") or end - position
         kind = bytes(data[position + 4 : position + 8])
-        if length < 8:
+        box_end = position + length
+        if length < 8 or box_end > end:
             raise NotDeidentifiable("frame_comments", "a box of an unknown length")
         if kind == b"jp2c":
             _clean_codestream(data, position + 8)
-        elif kind not in (b"jP  ", b"ftyp", b"jp2h"):
-            _blank(data, position + 8, position + length)
-        position += length
+        elif kind == b"jp2h":
+            _clean_boxes(data, position + 8, box_end)
+        elif kind == b"colr" and data[position + 8] in _JP2_ICC_METHODS:
+            profile = clean_icc_profile(bytes(data[position + 11 : box_end]))
+            if profile is None:
+                raise NotDeidentifiable("frame_comments", "a color profile that can't be read")
+            data[position + 11 : box_end] = profile
+        elif kind not in _JP2_IMAGE_BOXES:
+            _blank(data, position + 8, box_end)
+        position = box_end
 
 
 def clean_icc_profile(profile: bytes) -> bytes | None:

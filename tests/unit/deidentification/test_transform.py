@@ -335,7 +335,8 @@ def test_jpeg_2000_comments_are_overwritten_in_place() -> None:
     assert tile in cleaned
 
 
-def test_an_icc_profile_keeps_its_colors_and_loses_its_text() -> None:
+def icc_profile() -> tuple[bytes, bytes]:
+    """Give a color profile with a name in it, and one of its curves."""
     text = b"desc" + bytes(4) + struct.pack(">L", 7) + b"Muster\0" + bytes(9)
     curve = b"curv" + bytes(4) + struct.pack(">L", 1) + b"\x02\x33" + bytes(2)
     head = bytearray(128)
@@ -343,7 +344,30 @@ def test_an_icc_profile_keeps_its_colors_and_loses_its_text() -> None:
     start = 132 + 24
     table = struct.pack(">L", 2) + b"desc" + struct.pack(">LL", start, len(text))
     table += b"rTRC" + struct.pack(">LL", start + len(text), len(curve))
-    cleaned = clean_icc_profile(bytes(head) + table + text + curve)
+    return bytes(head) + table + text + curve, curve
+
+
+def test_what_describes_the_image_stays_of_a_jp2_file() -> None:
+    def box(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">L", 8 + len(content)) + kind + content
+
+    profile, curve = icc_profile()
+    size = box(b"ihdr", b"\0\0\0\4\0\0\0\4\0\1\7\7\0\0")
+    header = box(b"jp2h", size + box(b"colr", b"\2\0\0" + profile) + box(b"uuid", bytes(16) + b"Muster"))
+    stream = b"\xff\x4f" + struct.pack(">HH", 0xFF51, 4) + b"\0\0" + b"\xff\xd9"
+    file = box(b"jP  ", b"\r\n\x87\n") + header + box(b"xml ", b"<a>Muster</a>") + box(b"jp2c", stream)
+    (cleaned,) = clean_fragments([file])
+    assert len(cleaned) == len(file)
+    assert b"Muster" not in cleaned
+    for kept in (size, curve, stream):
+        assert kept in cleaned
+    with pytest.raises(NotDeidentifiable, match="profile"):
+        clean_fragments([file.replace(b"acsp", b"Must")])
+
+
+def test_an_icc_profile_keeps_its_colors_and_loses_its_text() -> None:
+    profile, curve = icc_profile()
+    cleaned = clean_icc_profile(profile)
     assert cleaned is not None
     assert b"Muster" not in cleaned
     assert cleaned.endswith(curve)
