@@ -118,9 +118,12 @@ class VaultCommands:
 def _pseudonym(vault: Vault, arguments: dict[str, Any]) -> str | None:
     if arguments.get("pseudonym"):
         known = vault.find_pseudonym(str(arguments["pseudonym"]))
-    else:
-        known = vault.find(Identity((str(arguments["patient_id"]), str(arguments["issuer"]))))
-    return None if known is None else known.pseudonym
+        return None if known is None else known.pseudonym
+    found = vault.find_all(str(arguments["patient_id"]), str(arguments["issuer"]))
+    if len(found) > 1:
+        pseudonyms = ", ".join(patient.pseudonym for patient in found)
+        raise VaultError(f"several patients have this ID and issuer, with other qualifiers; give one of {pseudonyms}")
+    return found[0].pseudonym if found else None
 
 
 def _doomed(pseudonym: str, identity: Identity | None) -> list[Doomed]:

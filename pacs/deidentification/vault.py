@@ -31,6 +31,7 @@ CACHED_PATIENTS: Final = 4096
 FINGERPRINT_FILE: Final = "vault.fingerprint"
 
 _NONCE_BYTES: Final = 12
+_OPENED_AT_ONCE: Final = 1000
 _SCHEMA: Final = """
 CREATE TABLE site (only INTEGER PRIMARY KEY CHECK (only = 1), version INTEGER NOT NULL, key BLOB NOT NULL);
 CREATE TABLE patient (
@@ -115,10 +116,28 @@ class Vault:
                 self._patients[key] = found
         return found
 
-    def find(self, identity: Identity) -> KnownPatient | None:
-        """Look for a patient without making one."""
-        key = keyed_hash(self._patient_key, identity.encoded())
-        return self._known("identity = ?", key)
+    def find_all(self, patient_id: str, issuer: str) -> list[KnownPatient]:
+        """
+        Look for a Patient ID and its issuer, whatever qualifies the issuer: each is a patient of its own.
+
+        Identities are sealed, so all are opened, some at a time: whoever wants to write waits for a moment at most.
+        """
+        wanted = (patient_id.strip("\0 "), issuer.strip("\0 "))
+        query = (
+            "SELECT identity, secret, pseudonym, sealed, made_at FROM patient WHERE identity > ?"
+            f" ORDER BY identity LIMIT {_OPENED_AT_ONCE}"
+        )
+        found: list[KnownPatient] = []
+        last = b""
+        while True:
+            with _faults():
+                rows = self._connection.execute(query, (last,)).fetchall()
+            for _, secret, pseudonym, sealed, made_at in rows:
+                if _opened(secret, sealed, pseudonym).parts[:2] == wanted:
+                    found.append(KnownPatient(pseudonym, made_at))
+            if len(rows) < _OPENED_AT_ONCE:
+                return found
+            last = rows[-1][0]
 
     def find_pseudonym(self, pseudonym: str) -> KnownPatient | None:
         """Look for a pseudonym."""
@@ -133,11 +152,7 @@ class Vault:
         if row is None:
             return None
         secret, sealed = row
-        try:
-            opened = _cipher(secret).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], pseudonym.encode())
-        except InvalidTag:
-            raise VaultError("the sealed identity was changed") from None
-        return Identity(tuple(json.loads(opened)))
+        return _opened(secret, sealed, pseudonym)
 
     def forget(self, pseudonym: str) -> bool:
         """Destroy a patient's secret and sealed identity; False: there is none."""
@@ -188,6 +203,14 @@ def _file_of(path: Path) -> tuple[int, int]:
 
 def _cipher(secret: bytes) -> AESGCM:
     return AESGCM(derive_key(secret, b"seal"))
+
+
+def _opened(secret: bytes, sealed: bytes, pseudonym: str) -> Identity:
+    try:
+        opened = _cipher(secret).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], pseudonym.encode())
+    except InvalidTag:
+        raise VaultError("a sealed identity was changed") from None
+    return Identity(tuple(json.loads(opened)))
 
 
 def _make(path: Path) -> None:

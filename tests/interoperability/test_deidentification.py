@@ -250,6 +250,27 @@ def test_a_pseudonym_leads_back_until_it_is_forgotten(make_server: MakeServer) -
     assert not any("KENNUNG" in record["message"] for record in records(server))
 
 
+def test_a_patient_whose_issuer_has_qualifiers_is_forgotten_by_the_patient_id(make_server: MakeServer) -> None:
+    server = make_server(anonymizing())
+    qualifiers = [(0x00400032, "UT", b"1.2.276.0.99"), (0x00400033, "CS", b"ISO")]
+    for number, sequence in ((1, [qualifiers]), (2, [])):
+        issued = (0x00100021, "LO", b"HOSPITAL"), (0x00100024, "SQ", sequence)
+        uid = f"1.3.9.77.{number}"
+        data = encode([*minimal(instance=uid, patient_id="KENNUNG-4711"), *issued])
+        assert store(server, data, uid).status == 0
+    pseudonyms = {str(pydicom.dcmread(path).PatientID) for path in server.objects()}
+    assert len(pseudonyms) == 2
+    by_number = ("forget", "--patient-id", "KENNUNG-4711", "--issuer", "HOSPITAL")
+    both = pacsctl(server, *by_number)
+    assert both.returncode == 1
+    assert all(pseudonym in both.stderr for pseudonym in pseudonyms)
+    assert pacsctl(server, "forget", pseudonyms.pop()).returncode == 0
+    assert pacsctl(server, *by_number).returncode == 0
+    last = pacsctl(server, *by_number)
+    assert last.returncode == 1
+    assert "does not know" in last.stderr
+
+
 def test_what_is_kept_of_a_forgotten_patient_is_erased_with_and_without_a_server(make_server: MakeServer) -> None:
     """Under the pseudonym and originals; whoever was sent something is named; each step is in the audit log."""
     server = make_server(anonymizing())

@@ -81,6 +81,17 @@ def test_what_is_forgotten_has_no_way_back(tmp_path: Path) -> None:
     assert other.pseudonyms(ERIKA).pseudonym != pseudonym, "another process goes on with what it has in memory"
 
 
+def test_a_patient_is_found_whatever_qualifies_the_issuer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pacs.deidentification.vault._OPENED_AT_ONCE", 2)
+    vault = make_vault(tmp_path)
+    plain = vault.pseudonyms(ERIKA).pseudonym
+    qualified = vault.pseudonyms(Identity((*ERIKA.parts, "1.2.3", "ISO"))).pseudonym
+    for parts in (("PAT-4711", ""), ("PAT-471", "1HOSPITAL"), ("PAT-4711",), ("PAT-4712", "HOSPITAL")):
+        vault.pseudonyms(Identity(parts))
+    assert {patient.pseudonym for patient in vault.find_all("PAT-4711 ", "HOSPITAL")} == {plain, qualified}
+    assert vault.find_all("PAT-4711", "CLINIC") == []
+
+
 def test_a_forgotten_secret_is_overwritten(tmp_path: Path) -> None:
     vault = make_vault(tmp_path)
     pseudonym = vault.pseudonyms(ERIKA).pseudonym
