@@ -8,7 +8,6 @@ each file; it holds the original paths, so it belongs to the originals, not to w
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +24,7 @@ from pacs.dataset.errors import DataSetError
 from pacs.dataset.part10 import read_file_meta
 from pacs.deidentification.engine import Engine
 from pacs.deidentification.errors import DeidentificationError, VaultError
+from pacs.deidentification.keys import keyed_hash
 from pacs.deidentification.regions import RegionRulesError
 from pacs.deidentification.settings import EngineSettings
 from pacs.deidentification.tables import Profile
@@ -43,10 +43,15 @@ def _start_process(settings: EngineSettings) -> None:
     _engine = Engine(settings, decode=decode)
 
 
-def destination_of(source: Path, root: Path, target: Path) -> Path:
-    """Give a name that says nothing: of folders and files nothing of the original name is left."""
+def destination_of(source: Path, root: Path, target: Path, key: bytes) -> Path:
+    """
+    Give a name that says nothing: of folders and files nothing of the original name is left.
+
+    Args:
+        key: the vault's; without one, names could be found out by trying all.
+    """
     relative = source.relative_to(root)
-    parts = [hashlib.sha256(os.fsencode(part)).hexdigest()[:12] for part in relative.parts]
+    parts = [keyed_hash(key, os.fsencode(part)).hex()[:12] for part in relative.parts]
     return target.joinpath(*parts).with_suffix(".dcm")
 
 
@@ -115,11 +120,14 @@ def command(
     try:
         settings = engine_settings(configuration, profile=profile)
         settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        Engine(settings, decode=_never).close()  # the vault is made here, once, and its faults are told
+        engine = Engine(settings, decode=_never)  # the vault is made here, once, and its faults are told
+        name_key = engine.name_key
+        engine.close()
     except (VaultError, RegionRulesError, OSError) as error:
         call.fail(f"deidentify: {error}")
     report = report or Path(f"{source.name}.csv")
-    counts = _run(settings, list(_files(source)), source, destination, report, processes, wants_json)
+    jobs = [(path, destination_of(path, source, destination, name_key)) for path in _files(source)]
+    counts = _run(settings, jobs, report, processes, wants_json)
     text = ", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.items())) or "no files"
     call.tell(f"{text}; report: {report}", **counts, report=str(report))
     if counts.get("failed") or counts.get("refused"):
@@ -132,15 +140,12 @@ def _never(*_: Any) -> Any:
 
 def _run(
     settings: EngineSettings,
-    files: list[Path],
-    source: Path,
-    destination: Path,
+    jobs: list[tuple[Path, Path]],
     report: Path,
     processes: int | None,
     wants_json: bool,
 ) -> dict[str, int]:
     counts: dict[str, int] = {}
-    jobs = [(path, destination_of(path, source, destination)) for path in files]
     groups = [jobs[start : start + RECENT_JOBS] for start in range(0, len(jobs), RECENT_JOBS)]
     settings = replace(settings, directory=settings.directory.absolute())
     descriptor = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

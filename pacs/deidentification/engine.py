@@ -50,6 +50,11 @@ class Engine:
         )
         self._verifier = Verifier()
 
+    @property
+    def name_key(self) -> bytes:
+        """The vault's key for names of files."""
+        return self._vault.name_key
+
     def close(self) -> None:
         """Close the vault."""
         self._vault.close()

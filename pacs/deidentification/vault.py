@@ -54,6 +54,9 @@ class Vault:
     """
     An open vault; one for each process and thread that uses it.
 
+    Attributes:
+        name_key: for names of files, which may tell of patients.
+
     Raises:
         VaultError: from every method, when it can't be read or written.
     """
@@ -87,6 +90,7 @@ class Vault:
             raise VaultError("the vault has no usable key")
         self._patient_key = derive_key(row[1], b"patient")
         self.uid_map: Final = UIDMap(derive_key(row[1], b"uid"))
+        self.name_key: Final = derive_key(row[1], b"name")
         self.fingerprint: Final = derive_key(row[1], b"fingerprint").hex()
         try:
             _check_fingerprint(fingerprint_path, self.fingerprint)
