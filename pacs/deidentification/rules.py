@@ -109,6 +109,8 @@ def _base(policy: Policy) -> tuple[Mapping[int, tuple[str, str]], Mapping[int, R
     others = {}
     structural = structural_uids()
     for tag, vr in dictionary().items():
+        if vr == "SQ" and tag not in listed:  # entered; what is written with another VR can't be, and goes
+            others[tag] = Rule(Action.KEEP, vr, is_required=False)
         if tag in listed or vr not in _KINDS:
             continue
         action = Action.STRUCTURAL if tag in structural else outside_table(vr, policy)

@@ -184,6 +184,8 @@ class _Check:
                 raise VerificationFailed("group", "a group that is to be removed", tag)
             if 0x5000 <= group <= 0x501E or 0x6000 <= group <= 0x601E:
                 raise VerificationFailed("repeating_group", "a curve or an overlay", tag)
+            if items < 0 and known.get(tag) == "SQ" and end > start:
+                raise VerificationFailed("structure", "a sequence that is written as something else", tag)
             permission = allowed.get(tag)
             if permission is None:
                 if vr in _PLAIN and tag not in _special_kinds() and depth <= dummy_depth and group >= 8:

@@ -99,6 +99,14 @@ def test_echoes_of_a_name_are_replaced_wherever_they_stand(vault: Vault) -> None
     assert read(output).StructureSetROISequence[0].ROINumber == 1
 
 
+@pytest.mark.parametrize("vr", ["LT", "OB", "OW", "UN", "UT"])
+def test_a_sequence_that_is_written_with_another_vr_is_not_passed_unseen(vault: Vault, vr: str) -> None:
+    item = encode([(0x00081070, "PN", b"Bediener^Otto")])
+    hidden = (0x00189346, vr, struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item)
+    for elements in ([*minimal(), hidden], [*minimal(), (0x00089215, "SQ", [[hidden]])]):
+        assert b"Bediener" not in deidentify(encode(elements), BASIC, vault)
+
+
 def test_a_short_number_is_looked_for_as_a_whole_value_alone(vault: Vault) -> None:
     kept = [(0x00181020, "LO", b"17"), (0x00200013, "IS", b"17"), (0x00080070, "LO", b"X17")]
     elements = [*minimal(patient_id="17"), *kept]
@@ -414,6 +422,7 @@ class TestVerifier:
             ("number", (0x00181020, "LO", b"of PAT-4711-X")),
             ("name", (0x00091002 - 0x10000, "LO", b"Erika's")),
             ("unknown", (0x00189999, "UN", b"xy")),
+            ("structure", (0x00189346, "OB", b"xy")),
             ("private", (0x00081115, "SQ", [[(0x00111001, "LO", b"x")]])),
             ("table", (0x52009230, "SQ", [[(0x00209113, "SQ", [[(0x00081030, "LO", b"deep")]])]])),
             ("original_value", (0x00080090, "PN", b"Doctor^Who")),
