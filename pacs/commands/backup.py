@@ -34,7 +34,7 @@ from pacs.control.lock import RootPathLock, RootPathLocked
 from pacs.security.audit.files import log_files
 from pacs.security.audit.records import AuditKeyError
 
-STUDIES_PER_RECORD: Final = 100
+STUDIES_PER_RECORD: Final = 50  # so that a record fits into a datagram
 _STUDIES: Final = """
     SELECT studies.study_instance_uid, patients.patient_id, instances.sop_class_uid, count(*)
     FROM instances JOIN series ON series.pk = instances.series_pk JOIN studies ON studies.pk = series.study_pk

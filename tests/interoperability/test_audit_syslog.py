@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pacs.control.client import command_server
 from tests.audit import check_message, records, wait_for_record
 from tests.collector import Collector, make_certificate
 from tests.conftest import MakeServer
@@ -98,6 +99,26 @@ def test_what_happens_while_the_collector_is_away_arrives_later_over_restarts_of
     last = store(server, 5)
     collector.wait_for(last)
     assert sorted(collector.sequences())[:last] == list(range(1, last + 1))
+
+
+@pytest.mark.parametrize("transport", ["udp", "tls"])
+def test_a_record_that_is_longer_than_a_datagram_holds_nothing_up(
+    make_server: MakeServer, make_collector: MakeCollector, transport: str
+) -> None:
+    """It is whole over TLS and in the log; what is sent over UDP names its number, and is cut."""
+    port = free_port()
+    collector = make_collector(transport, port)
+    collector.start()
+    server = make_server(syslog(transport, port, collector))
+    studies = [[f"1.2.3.{number}", f"PATIENT-{number}", [[CT_IMAGE_STORAGE, 1]]] for number in range(100)]
+    request = {"what": "export", "user": "root", "destination": "file:///somewhere", "studies": studies}
+    command_server(server.root, "audit-record", request, lambda _: None)
+    last = store(server, 1)
+    collector.wait_for(last)
+    assert collector.sequences() == list(range(1, last + 1))
+    (long,) = (line for line in collector.received() if "PATIENT-50" in line)
+    assert long.endswith("</AuditMessage>") == (transport == "tls")
+    assert ("is cut for the collector" in server.log()) == (transport == "udp")
 
 
 def test_a_collector_with_another_certificate_gets_nothing(

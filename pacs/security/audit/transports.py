@@ -13,7 +13,7 @@ import struct
 import termios
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 
 from cryptography import x509
 from OpenSSL import crypto
@@ -31,6 +31,7 @@ from twisted.internet.ssl import (
     trustRootFromCertificates,
 )
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -40,6 +41,7 @@ CONNECT_S: Final = 10.0
 CONFIRM_INTERVAL_S: Final = 0.02
 CONFIRM_S: Final = 30.0
 REFUSED_WITHIN_S: Final = 0.1
+LONGEST_DATAGRAM_BYTES: Final = 65507  # of UDP over IPv4
 
 
 class Connection(Protocol):
@@ -69,7 +71,9 @@ class Transport(Protocol):
 
 
 class _Datagrams(DatagramProtocol):
-    """Sends datagrams to one place."""
+    """Sends datagrams to one place; what is longer than one may be is cut, lest all that follows wait for it."""
+
+    log: ClassVar[Logger] = Logger()
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -79,8 +83,14 @@ class _Datagrams(DatagramProtocol):
 
     async def send(self, messages: Sequence[bytes]) -> None:
         for message in messages:
+            if len(message) > LONGEST_DATAGRAM_BYTES:
+                self.log.warn(
+                    "an audit record of {length} bytes is cut for the collector: UDP takes {most}; the log has it all",
+                    length=len(message),
+                    most=LONGEST_DATAGRAM_BYTES,
+                )
             if self.transport is not None:
-                self.transport.write(message, None)
+                self.transport.write(message[:LONGEST_DATAGRAM_BYTES], None)
         await deferLater(self._reactor, REFUSED_WITHIN_S)
         await deferLater(self._reactor, 0)  # a late reactor looks at its timers first: let it look at the socket too
         if self._is_refused:
