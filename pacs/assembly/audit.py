@@ -215,7 +215,7 @@ class AuditService(Service):
         self._subscriber.start()
         self.audit.put(self.audit.build.application_activity(is_start=True))
         if self._forwarder is not None:
-            self._forwarder.start()
+            self._forwarder.start(self.audit.last_sequence)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()

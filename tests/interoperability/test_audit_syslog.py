@@ -5,6 +5,7 @@ A collector from Debian receives the audit messages over UDP and TLS, whatever h
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,30 @@ def test_a_record_that_is_longer_than_a_datagram_holds_nothing_up(
     (long,) = (line for line in collector.received() if "PATIENT-50" in line)
     assert long.endswith("</AuditMessage>") == (transport == "tls")
     assert ("is cut for the collector" in server.log()) == (transport == "udp")
+
+
+def test_a_new_log_is_sent_from_its_first_record_on(make_server: MakeServer, make_collector: MakeCollector) -> None:
+    """The old one was moved away with its key, which is what the server asks for when the key is lost."""
+    port = free_port()
+    collector = make_collector("tls", port)
+    collector.start()
+    server = make_server(syslog("tls", port, collector))
+    for number in range(3):
+        last = store(server, number)
+    collector.wait_for(last)
+    assert server.stop() == 0
+    old = len(collector.received())
+    paths = [Path(server.root, name) for name in ("audit.key", "audit.head")]
+    paths += [path for path in server.directory.rglob("audit.log") if path.is_file()]
+    for path in paths:
+        path.rename(path.with_name(f"old-{path.name}"))
+    server.start()
+    last = store(server, 9)
+    wait_s = time.monotonic() + 20
+    while len(collector.received()) < old + last:
+        assert time.monotonic() < wait_s
+        time.sleep(0.1)
+    assert any('"1.2.3.9"' in line for line in collector.received()[old:])
 
 
 def test_a_collector_with_another_certificate_gets_nothing(

@@ -58,8 +58,14 @@ class Forwarder:
         self._is_finishing = False
         self._is_woken = False
 
-    def start(self) -> None:
-        """Begin to send."""
+    def start(self, last_sequence: int) -> None:
+        """
+        Begin to send.
+
+        Args:
+            last_sequence: of the log's last record.
+        """
+        self._spool.log_goes_to(last_sequence)
         self._running = Deferred.fromCoroutine(self._run())
         self._running.addErrback(self._ended)
 

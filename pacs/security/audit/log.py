@@ -93,6 +93,11 @@ class AuditLog:
         self._looking.start(LOOK_INTERVAL_S, now=True)
         self._telling.start(HEAD_INTERVAL_S, now=False)
 
+    @property
+    def last_sequence(self) -> int:
+        """The number of the last record that was written."""
+        return self._writer.last_sequence
+
     def stop(self) -> None:
         """Write what waits and close; blocks, so it is called in a thread."""
         self._tell_repeated(float("inf"))

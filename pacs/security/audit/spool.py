@@ -50,6 +50,11 @@ class Spool:
         self._position = 0  # the number of the last record that was given
         self.sent = self._read_sent()
 
+    def log_goes_to(self, sequence: int) -> None:
+        """Begin with the first record when the log has fewer than were sent: it is a new one."""
+        if self.sent > sequence:
+            self.sent = 0
+
     def rewind(self) -> None:
         """Begin again after the last record that the collector has certainly taken."""
         self.close()

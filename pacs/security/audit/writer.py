@@ -98,6 +98,11 @@ class AuditWriter:
             self.put(message)
         self._thread.start()
 
+    @property
+    def last_sequence(self) -> int:
+        """The number of the last record that was written."""
+        return self._end.sequence
+
     def stop(self) -> None:
         """Write what waits, then end; blocks until that is done."""
         self._stopping.set()
