@@ -11,6 +11,7 @@ import csv
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -56,7 +57,12 @@ def destination_of(source: Path, root: Path, target: Path, key: bytes) -> Path:
 
 
 def deidentify_file(source: Path, destination: Path) -> tuple[str, str, str, str]:
-    """De-identify one file; give outcome, rule, tag and reason."""
+    """
+    De-identify one file; give outcome, rule, tag and reason.
+
+    Raises:
+        VaultError: no file can be de-identified.
+    """
     assert _engine is not None
     if destination.exists():
         return "present", "", "", ""
@@ -81,6 +87,12 @@ def deidentify_file(source: Path, destination: Path) -> tuple[str, str, str, str
         return "present", "", "", ""
     except OSError as error:
         return "failed", "file", "", error.strerror or "can't be read or written"
+    except VaultError:
+        raise
+    except MemoryError:
+        return "refused", "memory", "", "it needs too much memory"
+    except Exception as error:  # noqa: BLE001 - the border: what an unforeseen error says may have anything in it
+        return "refused", "internal", "", f"the object can't be de-identified ({type(error).__name__})"
     return "deidentified", "", "", ""
 
 
@@ -127,7 +139,11 @@ def command(
         call.fail(f"deidentify: {error}")
     report = report or Path(f"{source.name}.csv")
     jobs = [(path, destination_of(path, source, destination, name_key)) for path in _files(source)]
-    counts = _run(settings, jobs, report, processes, wants_json)
+    try:
+        counts = _run(settings, jobs, report, processes, wants_json)
+    except (VaultError, BrokenProcessPool, OSError) as error:
+        why = "a process ended unexpectedly" if isinstance(error, BrokenProcessPool) else str(error)
+        call.fail(f"deidentify: {why}; what was done stays, begin again to go on")
     text = ", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.items())) or "no files"
     call.tell(f"{text}; report: {report}", **counts, report=str(report))
     if counts.get("failed") or counts.get("refused"):

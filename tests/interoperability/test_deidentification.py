@@ -308,6 +308,30 @@ def test_what_is_kept_of_a_forgotten_patient_is_erased_with_and_without_a_server
     assert verdict.returncode == 0, verdict.stderr
 
 
+@pytest.mark.parametrize("fault", ["locked vault", "no place for the report"])
+def test_what_ends_a_run_over_a_folder_is_told_in_one_line(make_server: MakeServer, tmp_path: Path, fault: str) -> None:
+    server = make_server(anonymizing())
+    assert store(server, ct_data_set("1.3.9.77.1", **PATIENT), "1.3.9.77.1").status == 0
+    source, report = tmp_path / "from", tmp_path / "report.csv"
+    source.mkdir()
+    meta = encode_file_meta(
+        sop_class_uid=CT_IMAGE_STORAGE, sop_instance_uid="1.3.9.77.2", transfer_syntax_uid=EXPLICIT,
+        source_ae_title="CT", implementation_class_uid="2.25.1", implementation_version_name="T",
+    )  # fmt: skip
+    (source / "a.dcm").write_bytes(meta + ct_data_set("1.3.9.77.2", patient_id="KENNUNG-4712"))
+    vault = sqlite3.connect(server.root / "vault.db", isolation_level=None)
+    if fault == "locked vault":
+        vault.execute("BEGIN IMMEDIATE")
+    else:
+        report = tmp_path / "nowhere" / "report.csv"
+    run = pacsctl(server, "deidentify", str(source), str(tmp_path / "to"), "--report", str(report), "--json")
+    vault.close()
+    assert run.returncode == 1
+    assert len(run.stderr.splitlines()) == 1, run.stderr
+    assert "begin again to go on" in run.stderr
+    assert not any(path.is_file() for path in (tmp_path / "to").rglob("*"))
+
+
 def test_a_folder_is_de_identified_and_a_second_run_goes_on(make_server: MakeServer, tmp_path: Path) -> None:
     server = make_server(anonymizing())
     source, target = tmp_path / "from", tmp_path / "to"
