@@ -71,8 +71,8 @@ class Vault:
         self._path = path
         self._patients: dict[bytes, PatientPseudonyms] = {}
         self._data_version = 0
-        if not path.exists():
-            if fingerprint_path.exists():
+        if not _exists(path):
+            if _exists(fingerprint_path):
                 raise VaultError("the vault is missing; give its path or restore it, no new one is made")
             _make(path)
         try:
@@ -217,11 +217,18 @@ def _opened(secret: bytes, sealed: bytes, pseudonym: str) -> Identity:
     return Identity(tuple(json.loads(opened)))
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # whoever may not look into a directory does not know
+        raise VaultError(f"the vault can't be looked for: {error.strerror}") from error
+
+
 def _make(path: Path) -> None:
     """Make a vault beside its place and move it there, so that it is whole or absent; the first of two stays."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, MODE))
         connection = sqlite3.connect(temporary, isolation_level=None)
         try:
@@ -236,7 +243,8 @@ def _make(path: Path) -> None:
     except (OSError, sqlite3.Error) as error:
         raise VaultError("the vault can't be made") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _synchronize(path: Path) -> None:

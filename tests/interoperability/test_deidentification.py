@@ -160,6 +160,13 @@ def test_without_its_vault_nothing_is_stored(make_server: MakeServer, fault: str
     assert store(server, ct_data_set("1.3.9.77.3", patient_id="X"), "1.3.9.77.3", calling="CLINIC").status == 0
 
 
+def test_a_vault_that_can_not_be_made_is_told_as_what_it_is(make_server: MakeServer) -> None:
+    server = make_server(anonymizing(vault_path="/proc/nowhere/vault.db"))
+    assert "nothing is de-identified, and nothing stored that is to be: the vault can't be made" in server.log()
+    response = store(server, ct_data_set("1.3.9.77.1", **PATIENT), "1.3.9.77.1")
+    assert (response.status, response.error_comment) == (0xC000, "not de-identified: the vault can't be made")
+
+
 def component(server: Server) -> str:
     """Give the health of de-identification."""
     components: dict[str, str] = fetch(server, "/api/v1/system/status").json["components"]

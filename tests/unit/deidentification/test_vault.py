@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pacs.deidentification.errors import VaultError
 from pacs.deidentification.keys import derive_key
 from pacs.deidentification.pseudonyms import Identity
+from pacs.deidentification.vault import Vault
 from tests.deidentification import make_vault
 
 ERIKA = Identity(("PAT-4711", "HOSPITAL"))
@@ -51,6 +52,19 @@ def test_a_missing_vault_is_not_made_anew(tmp_path: Path) -> None:
     with pytest.raises(VaultError, match="missing"):
         make_vault(tmp_path)
     assert not (tmp_path / "vault.db").exists()
+
+
+def test_a_vault_whose_directory_can_not_be_used_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no directory")
+    with pytest.raises(VaultError, match="made"):
+        Vault(tmp_path / "file" / "vault.db", fingerprint_path=tmp_path / "vault.fingerprint")
+
+    def refused(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refused)
+    with pytest.raises(VaultError, match="Permission denied"):
+        make_vault(tmp_path)
 
 
 def test_another_archives_vault_is_refused(tmp_path: Path) -> None:
