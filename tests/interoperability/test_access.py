@@ -340,6 +340,16 @@ def test_a_user_name_and_passcode_give_the_role_of_the_user(make_server: MakeSer
     assert sorted(logins) == [("0", "Müller"), ("0", "Müller"), ("4", "Müller"), ("4", "Nobody")]
 
 
+def test_a_long_user_name_makes_no_long_record(make_server: MakeServer, password_hash: str) -> None:
+    server = make_server(with_users(password_hash, passcodes_in_clear=True))
+    with pytest.raises(Rejected):
+        associate(server, "WARD", user_identity=identity(2, "\1" * 65000, "wrong"))
+    wait_for_record(server, "110114")
+    (record,) = records(server, "110114")
+    assert record["users"][0] == "\1" * 256
+    assert len(record["message"]) < 4096
+
+
 def test_a_passcode_in_the_clear_is_refused_unless_allowed(make_server: MakeServer, password_hash: str) -> None:
     server = make_server(with_users(password_hash))
     with pytest.raises(Rejected) as rejected:

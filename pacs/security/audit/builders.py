@@ -27,6 +27,10 @@ AS_SECURITY_RESOURCE: Final = "13"
 RECORDED_QUERY_BYTES: Final = 16 * 1024  # a longer identifier is cut, and its length and hash are recorded
 
 
+LONGEST_NAME: Final = 256  # characters of what a peer calls itself or a thing; a record stays within some KB
+LONGEST_SUBJECT: Final = 1024
+
+
 class Party(NamedTuple):
     """One side of what happened: an application entity or a user, and where it is."""
 
@@ -36,18 +40,17 @@ class Party(NamedTuple):
 
     def as_participant(self, *, is_requestor: bool, role: codes.Code | None = None) -> ActiveParticipant:
         """Give it as the schema has it; a node's identifier is its address, or else its AE title."""
+        name = self.ae_title[:LONGEST_NAME]
         if self.is_user:
-            return ActiveParticipant(self.ae_title, is_requestor, role, (), self.ae_title, self.address)
-        titles = (self.ae_title,) if self.ae_title else ()
-        return ActiveParticipant(
-            self.address or self.ae_title or "unknown", is_requestor, role, titles, "", self.address
-        )
+            return ActiveParticipant(name, is_requestor, role, (), name, self.address)
+        titles = (name,) if name else ()
+        return ActiveParticipant(self.address or name or "unknown", is_requestor, role, titles, "", self.address)
 
 
 def study_object(study: StudyInstances, *, is_anonymized: bool = False) -> ParticipantObject:
     """Give a study as participant object."""
     return ParticipantObject(
-        object_id=study.study_instance_uid or "unknown",
+        object_id=study.study_instance_uid[:LONGEST_NAME] or "unknown",
         id_type=codes.ID_STUDY_INSTANCE_UID,
         type_code=SYSTEM_OBJECT,
         role=AS_REPORT,
@@ -59,7 +62,10 @@ def study_object(study: StudyInstances, *, is_anonymized: bool = False) -> Parti
 def patient_object(patient_id: str) -> ParticipantObject:
     """Give a patient as participant object, by identifier alone."""
     return ParticipantObject(
-        object_id=patient_id or "unknown", id_type=codes.ID_PATIENT_NUMBER, type_code=PERSON, role=AS_PATIENT
+        object_id=patient_id[:LONGEST_NAME] or "unknown",
+        id_type=codes.ID_PATIENT_NUMBER,
+        type_code=PERSON,
+        role=AS_PATIENT,
     )
 
 
@@ -223,7 +229,7 @@ class Builder:
             details["QueryLength"] = str(len(identifier)).encode()
             details["QuerySHA256"] = hashlib.sha256(identifier).hexdigest().encode()
         asked = ParticipantObject(
-            object_id=sop_class_uid or "unknown",
+            object_id=sop_class_uid[:LONGEST_NAME] or "unknown",
             id_type=codes.ID_SOP_CLASS_UID,
             type_code=SYSTEM_OBJECT,
             role=AS_REPORT,
@@ -244,7 +250,7 @@ class Builder:
         """A.5.3.11: somebody must be told."""
         who = (party.as_participant(is_requestor=False),) if party is not None else ()
         about = ParticipantObject(
-            object_id=subject or self.ae_title,
+            object_id=subject[:LONGEST_SUBJECT] or self.ae_title,
             id_type=codes.ID_NODE if not subject else codes.ID_URI,
             type_code=SYSTEM_OBJECT,
             role=AS_SECURITY_RESOURCE,

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from pacs.security.audit.builders import Builder, Party
+from pacs.security.audit.builders import LONGEST_NAME, LONGEST_SUBJECT, Builder, Party
 from pacs.security.audit.codes import AlertKind, Outcome
 from pacs.security.audit.messages import AuditMessage
 from pacs.security.audit.records import Position
@@ -133,6 +133,7 @@ class AuditLog:
             user: AE title or name of who did it.
             subject: what it was done to; the UID of an object, a path, an operation.
         """
+        subject = subject[:LONGEST_SUBJECT]
         if self._is_repetition((kind, peer_address or user, f"{description}\0{subject}")):
             return
         party = Party(user, peer_address) if user or peer_address else None
@@ -146,6 +147,7 @@ class AuditLog:
 
         The same failure of one user at one address is recorded once a minute, with its number.
         """
+        user = user[:LONGEST_NAME]
         if not is_success and self._is_repetition((None, peer_address, f"{description}\0{user}")):
             return
         party = Party(user or "unknown", peer_address, is_user=True)
