@@ -43,7 +43,11 @@ def open_in_thread(
     left = store.clear_incoming()
     if left:
         log.info("{count} unfinished objects of an earlier run are removed", count=left)
-    was_clean = writer.state(CLEAN_STOP) != "no"
+    was_clean = writer.state(CLEAN_STOP) == "yes"
+    if writer.state(CLEAN_STOP) is None:  # a new index
+        was_clean = next(store.objects(), None) is None
+        if not was_clean:
+            log.warn("the index is new and there are objects: they are indexed in the background")
     restored = replay_journal(settings, store, journal, writer)
     if restored:
         log.info("{count} objects of an earlier run are restored from the journal", count=restored)

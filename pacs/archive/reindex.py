@@ -23,6 +23,7 @@ from pacs.archive.index.schema import PERFORMED_STEPS, STEP_LINKS, TASKS, TOKENS
 from pacs.archive.index.writer import IndexWriter
 from pacs.archive.interfaces import DuplicatePolicy
 from pacs.archive.objects.files import FileStore
+from pacs.archive.recovery import CLEAN_STOP
 from pacs.archive.settings import ArchiveSettings
 from pacs.dataset.errors import DataSetError
 
@@ -56,6 +57,7 @@ def rebuild(settings: ArchiveSettings, progress: Progress) -> dict[str, Any]:
         connection = connect_writer(new_path)
         writer = IndexWriter(connection, conflict_noticed=lambda: None)
         counts = _index_all(settings, store, writer, progress)
+        writer.set_state(CLEAN_STOP, "yes")  # there is nothing to sweep
         counts["kept"] = _keep_what_objects_do_not_tell(settings.index_path, connection)
         writer.checkpoint()
         connection.execute("PRAGMA journal_mode = DELETE")

@@ -5,8 +5,9 @@ checks whether what is kept is right. Here they meet the reactor's thread; the w
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -22,6 +23,9 @@ from pacs.archive.settings import ArchiveSettings
 from pacs.archive.transaction import Job
 from pacs.events import EventBus, IntegrityAlarm
 from pacs.monitoring.health import ComponentHealth, Health
+
+SWEPT_AT_ONCE: Final = 256  # a sixteenth of what may wait
+ROOM_LOOK_S: Final = 0.1
 
 
 class Upkeep:
@@ -66,6 +70,7 @@ class Upkeep:
         self._integrity: IntegrityThread | None = None
         self._unsettled = 0  # the sweep itself, and the files that it has handed over
         self._is_left = False  # a file that the index does not know, or the sweep did not come to its end
+        self._room = threading.Semaphore(SWEPT_AT_ONCE)
         self._is_stopping = False
         self.is_swept = False
 
@@ -97,7 +102,7 @@ class Upkeep:
         self._sweep = Sweep(
             settings=self._settings,
             store=self._store,
-            take_in=lambda candidate: call(self._take_in_swept, candidate),
+            take_in=self._hand_over_in_thread,
             ended=lambda: call(self._sweep_ended),
         )
         self._unsettled = 1
@@ -142,6 +147,14 @@ class Upkeep:
             lambda failure: self.log.failure("a finding could not be noted in the index", failure)
         )
 
+    def _hand_over_in_thread(self, candidate: Candidate) -> None:
+        """Have a file taken in; a few at a time, so that objects which arrive find room in the queue."""
+        while not self._room.acquire(timeout=ROOM_LOOK_S):
+            if self._is_stopping:
+                self._is_left = True
+                return
+        self._reactor.callFromThread(self._take_in_swept, candidate)
+
     def _take_in_swept(self, candidate: Candidate) -> None:
         self._unsettled += 1
         try:
@@ -151,7 +164,7 @@ class Upkeep:
         done.addCallbacks(
             lambda _: self._settle(is_known=True),
             lambda failure: self._settle(is_known=self._is_put_aside(failure, candidate)),
-        )
+        ).addBoth(lambda _: self._room.release())
 
     def _is_put_aside(self, failure: Failure, candidate: Candidate) -> bool:
         """Put a file that could not be taken in into quarantine, unless the fault is not its own; give whether."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.conftest import MakeServer
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
+from tests.durability.test_kill import found_by_query
 from tests.interoperability.test_operation import count_of
 from tests.server import Server
 
@@ -67,6 +68,24 @@ def test_a_file_without_a_row_stays_where_it_is_while_the_disk_fails(make_server
     server.start()
     wait_until_swept(server)
     assert count_of(server, "PatientName=New^One") == 1
+
+
+def test_objects_whose_index_is_gone_are_indexed(make_server: MakeServer) -> None:
+    """More than are taken in at a time, none of them known."""
+    server = make_server()
+    with Client(server.port, CT) as client:
+        for number in range(1, 301):
+            uid = f"1.2.61.{number}"
+            data_set = ct_data_set(uid, series="1.2.3.0")
+            assert client.store(data_set, uid, message_id=number).status == 0
+    assert server.stop() == 0
+    for path in server.root.glob("index.db*"):
+        path.unlink()
+    server.start()
+    wait_until_swept(server)
+    assert "the index is new and there are objects" in server.log()
+    assert len(found_by_query(server, {"1.2.3"})) == 300
+    assert list((server.root / "quarantine").iterdir()) == []
 
 
 def test_a_broken_file_without_a_row_is_put_into_quarantine(make_server: MakeServer) -> None:
