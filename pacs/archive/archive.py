@@ -100,7 +100,7 @@ class Archive:
             metrics=metrics,
             health=self.storage_health,
         )
-        self._journal = Journal(settings.root_path / JOURNAL, barrier=self.store.barrier)
+        self._journal = Journal(settings.root_path / JOURNAL, barrier=self.store.another_barrier())
         self._pool = ThreadPool(0, OBJECT_THREADS, name="objects")
         self._headers = HeaderReader(store=self.store)
         self._reading = ReadingThreads(reactor=reactor)

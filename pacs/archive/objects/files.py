@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -129,7 +130,7 @@ class FileStore:
         self._unsynced: dict[str, int] = {}  # directories that got another since the last barrier: how many so far
         self._unsynced_lock = threading.Lock()
         self._synced_log: tuple[int, int] | None = None
-        self._descriptors: list[int] = []
+        self._descriptors: list[list[int]] = [[]]  # for each that makes barriers, the store's own first
         self._numbers = count()
         self._process = secrets.token_hex(4)
         self._slow_until_s = 0.0
@@ -141,13 +142,14 @@ class FileStore:
         directories = [self.root]
         if os.stat(self._index_directory).st_dev != os.stat(self.root).st_dev:
             directories.append(self._index_directory)
-        self._descriptors = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in directories]
+        for descriptors in self._descriptors:
+            descriptors += [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in directories]
 
     def close(self) -> None:
         """Close what `open` opened."""
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._descriptors = []
+        for descriptors in self._descriptors:
+            while descriptors:
+                os.close(descriptors.pop())
 
     def absolute(self, path: str) -> str:
         """Give the absolute path of one below the root."""
@@ -317,9 +319,23 @@ class FileStore:
         Raises:
             OSError: it may not be durable.
         """
+        self._barrier(self._descriptors[0])
+
+    def another_barrier(self) -> Callable[[], None]:
+        """
+        Give a barrier for a second thread; it is used when the store is open.
+
+        The kernel tells each open directory once of what could not be written: with one for both, the thread that asks
+        second would take the other's loss for durable.
+        """
+        descriptors: list[int] = []
+        self._descriptors.append(descriptors)
+        return partial(self._barrier, descriptors)
+
+    def _barrier(self, descriptors: Sequence[int]) -> None:
         with self._unsynced_lock:
             unsynced = dict(self._unsynced)
-        for descriptor in self._descriptors:
+        for descriptor in descriptors:
             if _SYNCFS is None:
                 os.sync()
             elif _SYNCFS(descriptor) != 0:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pacs.archive.objects import files
 from pacs.archive.objects.files import FileStore
 
 
@@ -80,3 +81,23 @@ def test_a_new_directory_that_was_removed_is_nobodys_failure(store: FileStore, t
     place(store, "objects/study/series/1.dcm")
     store.sync_file("objects/study/series/1.dcm")
     store.sync_log(str(tmp_path / "log"))
+
+
+def test_a_loss_is_told_to_each_that_makes_barriers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux tells each open file once what could not be written (syncfs(2)); no disk here can be made to lose that."""
+    told: set[int] = set()
+
+    def syncfs(descriptor: int) -> int:
+        is_news = descriptor not in told
+        told.add(descriptor)
+        return -1 if is_news else 0
+
+    store = FileStore(tmp_path, index_directory=tmp_path)
+    another = store.another_barrier()
+    store.open()
+    monkeypatch.setattr(files, "_SYNCFS", syncfs)
+    for barrier in (store.barrier, another):
+        with pytest.raises(OSError, match="syncfs"):
+            barrier()
+        barrier()
+    store.close()
