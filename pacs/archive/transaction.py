@@ -399,7 +399,9 @@ class Transactions:
             while self._left:
                 self._left[-1].take_back()
                 self._left.pop()
-            self._writer.checkpoint()
+            if not self._writer.checkpoint():  # what it lacks on the disk would hide all that comes behind
+                self.log.warn("the index's log can't be emptied while somebody reads: nothing is taken until then")
+                return False
             for entry in self._journal.entries():
                 self._store.restore(entry.path, entry.data)
             self._store.barrier()

@@ -185,15 +185,16 @@ class IndexWriter:
         self._changes = []
         self.forget()
 
-    def checkpoint(self) -> None:
+    def checkpoint(self) -> bool:
         """
-        Move the log into the database file, synced by SQLite, and empty it.
+        Move the log into the database file, synced by SQLite, and empty it; give whether it is empty.
 
         It waits for no reader: what a snapshot still needs stays in the log until the next time.
         """
         self._execute(f"PRAGMA busy_timeout = {CHECKPOINT_WAIT_MS}")
         try:
-            self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            (is_busy, _, _) = self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not is_busy
         finally:
             self._execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 

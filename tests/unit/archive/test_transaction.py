@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -153,6 +154,21 @@ def test_a_barrier_that_fails_when_the_log_is_emptied_is_not_forgotten(
     (second,) = small.commit([small.candidate("1.2.2")])
     assert second.outcome is Outcome.STORED
     assert [call.args[0] for call in restore.call_args_list] == [stored.path]
+
+
+def test_nothing_is_taken_behind_a_log_that_may_lack_something(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads keeps the log from being emptied after a failed sync; objects wait for that."""
+    small.commit([small.candidate("1.2.1")])
+    with closing(sqlite3.connect(small.settings.index_path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM instances").fetchone()
+        monkeypatch.setattr(small.journal, "sync", once(small.journal.sync, io_error()))
+        for uid in ("1.2.2", "1.2.3"):
+            (failure,) = small.commit([small.candidate(uid)])
+            assert isinstance(failure, StorageFailed)
+    (stored,) = small.commit([small.candidate("1.2.4")])
+    assert stored.outcome is Outcome.STORED
+    assert [uid for uid, _ in small.rows()] == ["1.2.1", "1.2.4"]
 
 
 @pytest.mark.parametrize("what", ["object", "job"])
