@@ -220,16 +220,18 @@ def _apply_environment(values: dict[str, Any], environment: Mapping[str, str], r
         if not name.startswith(ENVIRONMENT_PREFIX) or "__" not in name:
             continue
         path = tuple(part.lower() for part in name[len(ENVIRONMENT_PREFIX) :].split("__"))
+        place = (f"environment variable {name}", 0)
         target: Any = values
-        for part in path[:-1]:
+        for depth, part in enumerate(path[:-1], start=1):
             if not isinstance(target.get(part), dict):
                 target[part] = {}
+                reading.lines[path[:depth]] = place
             target = target[part]
         try:
             target[path[-1]] = _environment_value(environment[name])
         except yaml.YAMLError:
             target[path[-1]] = environment[name]
-        reading.lines[path] = (f"environment variable {name}", 0)
+        reading.lines[path] = place
 
 
 def _environment_value(text: str) -> Any:
@@ -289,7 +291,7 @@ def _fields_at(path: tuple[str | int, ...]) -> list[str]:
 
 def _explain(error: ValidationError, reading: _Reading) -> None:
     for item in error.errors(include_url=False, include_context=False):
-        path = tuple(part for part in item["loc"] if not isinstance(part, str) or part.isidentifier())
+        path = item["loc"]
         if item["type"] == "extra_forbidden":
             reading.fault(path, "unknown key" + _suggestion(path))
         else:

@@ -177,3 +177,27 @@ def test_the_configuration_is_read_without_what_only_a_server_needs() -> None:
     code = "import sys, pacs.command; print({'twisted', 'sqlalchemy', 'cryptography', 'pydicom'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("my-section: 1\n", "1: my-section: unknown key"),
+        ("1: x\n", "1: 1: unknown key"),
+        (
+            "server:\n  max-associations: 5\n",
+            "2: server.max-associations: unknown key, did you mean 'server.max_associations'?",
+        ),
+    ],
+)
+def test_an_unknown_key_that_is_no_identifier_is_named(tmp_path: Path, text: str, expected: str) -> None:
+    assert faults(tmp_path, text) == [expected]
+
+
+def test_a_variable_that_names_no_key_is_named(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, "", PACS_SERVER__="1")
+    assert fault.startswith("environment variable PACS_SERVER__: server.: unknown key")
+    (fault,) = faults(tmp_path, "", PACS_SEVRER__PORT="1")
+    assert fault == "environment variable PACS_SEVRER__PORT: sevrer: unknown key, did you mean 'server'?"
+    (fault,) = faults(tmp_path, "", PACS___X="1")
+    assert fault == "environment variable PACS___X: unknown key"
