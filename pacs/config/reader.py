@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from pacs.config.advice import advice
 from pacs.config.availability import refused_keys, warnings
@@ -28,6 +28,8 @@ LARGEST_SECRET_BYTES: Final = 1 << 16
 MOST_NODES: Final = 100_000
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+NO_VALUE: Final = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+"""What PyYAML raises at a text that it takes for a date, a number or a list, and that is none."""
 _BOOLEAN: Final = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
 
@@ -191,11 +193,11 @@ def _scalar(node: yaml.Node, path: tuple[str | int, ...], reading: _Reading, env
         replaced = _replace_variables(str(value), path, reading, environment)
         if replaced != value:
             reading.references.add(path)
-        return yaml.safe_load(replaced) if replaced != value and not getattr(node, "style", None) else replaced
+        return _typed(replaced, path) if replaced != value and not getattr(node, "style", None) else replaced
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node, deep=True)
-    except (yaml.YAMLError, ValueError) as error:
+    except NO_VALUE as error:
         reading.fault(path, f"no value: {str(error).splitlines()[0]}")
         return None
 
@@ -227,18 +229,25 @@ def _apply_environment(values: dict[str, Any], environment: Mapping[str, str], r
                 target[part] = {}
                 reading.lines[path[:depth]] = place
             target = target[part]
-        try:
-            target[path[-1]] = _environment_value(environment[name])
-        except yaml.YAMLError:
-            target[path[-1]] = environment[name]
+        target[path[-1]] = _environment_value(environment[name], path)
         reading.lines[path] = place
 
 
-def _environment_value(text: str) -> Any:
+def _environment_value(text: str, path: tuple[str | int, ...]) -> Any:
+    return _typed(text, path) if text.strip() else text
+
+
+def _typed(text: str, path: tuple[str | int, ...]) -> Any:
+    """Give what a text of the environment stands for: YAML, but 12345 and ON stay text where the key takes text."""
+    takes_text = _takes_text(path)
     lowered = text.strip().lower()
-    if lowered in _BOOLEAN:
+    if lowered in _BOOLEAN and not takes_text:
         return _BOOLEAN[lowered]
-    return yaml.safe_load(text) if text.strip() else text
+    try:
+        value = yaml.safe_load(text)
+    except NO_VALUE:
+        return text
+    return value if value is None or isinstance(value, str) or not takes_text else text.strip()
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -274,8 +283,8 @@ def _read_secret_files(
                 _read_secret_files(inner, values[key], (*path, key), reading)
 
 
-def _fields_at(path: tuple[str | int, ...]) -> list[str]:
-    """Give the keys that a section has."""
+def _models_at(path: tuple[str | int, ...]) -> list[type[BaseModel]]:
+    """Give what a section may be."""
     models: list[type[BaseModel]] = [Configuration]
     for part in path:
         if isinstance(part, int):
@@ -286,7 +295,28 @@ def _fields_at(path: tuple[str | int, ...]) -> list[str]:
             if part in model.model_fields
             for inner in _models_in(model.model_fields[part].annotation)
         ]
-    return sorted({name for model in models for name in model.model_fields})
+    return models
+
+
+def _takes_text(path: tuple[str | int, ...]) -> bool:
+    """Whether a key, or the items of a list, takes text and nothing else."""
+    place = path[:-1] if isinstance(path[-1], int) else path
+    models = [model for model in _models_at(place[:-1]) if place[-1] in model.model_fields]
+    annotations = [model.model_fields[str(place[-1])].annotation for model in models]
+    if place != path:
+        annotations = [typing.get_args(annotation)[0] for annotation in annotations if typing.get_args(annotation)]
+    return bool(annotations) and all(map(_is_text, annotations))
+
+
+def _is_text(annotation: Any) -> bool:
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _is_text(parts[0])
+    if origin in (typing.Union, types.UnionType):
+        return all(_is_text(part) for part in parts if part is not types.NoneType)
+    if origin is typing.Literal:
+        return all(isinstance(part, str) for part in parts)
+    return annotation in (str, SecretStr)
 
 
 def _explain(error: ValidationError, reading: _Reading) -> None:
@@ -301,5 +331,6 @@ def _explain(error: ValidationError, reading: _Reading) -> None:
 
 def _suggestion(path: tuple[str | int, ...]) -> str:
     section, name = path[:-1], str(path[-1])
-    close = difflib.get_close_matches(name, _fields_at(section), n=1, cutoff=0.5)
+    known = sorted({field_name for model in _models_at(section) for field_name in model.model_fields})
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f", did you mean '{_key((*section, close[0]))}'?" if close else ""

@@ -201,3 +201,25 @@ def test_a_variable_that_names_no_key_is_named(tmp_path: Path) -> None:
     assert fault == "environment variable PACS_SEVRER__PORT: sevrer: unknown key, did you mean 'server'?"
     (fault,) = faults(tmp_path, "", PACS___X="1")
     assert fault == "environment variable PACS___X: unknown key"
+
+
+@pytest.mark.parametrize("title", ["12345", "ON", "2026-11-30", "2026-13-45", "[", "1_0", "'12345'", "A: B", "NO"])
+def test_text_of_the_environment_stays_text(tmp_path: Path, title: str) -> None:
+    expected = title.strip("'")
+    assert loaded(tmp_path, "", PACS_SERVER__AE_TITLE=title).server.ae_title == expected
+    assert loaded(tmp_path, "server:\n  ae_title: ${T}\n", T=title).server.ae_title == expected
+    nodes = loaded(tmp_path, "security:\n  allowed_ae_titles:\n    - ${T}\n", T=title)
+    assert nodes.security.allowed_ae_titles == (expected,)
+
+
+@pytest.mark.parametrize("value", ["2026-13-45", "[", "[" * 5000, "9" * 5000, "!!timestamp x", "!!bool x"])
+def test_a_value_of_the_environment_that_is_none_is_a_fault_and_no_traceback(tmp_path: Path, value: str) -> None:
+    (fault,) = faults(tmp_path, "", PACS_SERVER__PORT=value)
+    assert fault.startswith("environment variable PACS_SERVER__PORT: server.port: ")
+    (fault,) = faults(tmp_path, "server:\n  port: ${P}\n", P=value)
+    assert fault.startswith("2: server.port: ")
+
+
+@pytest.mark.parametrize("value", ["!!timestamp x", "!!bool x", "!!int ''", "2026-13-45"])
+def test_a_tag_that_does_not_fit_is_a_fault_and_no_traceback(tmp_path: Path, value: str) -> None:
+    assert faults(tmp_path, f"server:\n  port: {value}\n")[0].startswith("2: server.port: no value: ")
