@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from pacs.config import Configuration, ConfigurationError, Loaded, load_configuration
+from pacs.config import Configuration, ConfigurationError, Loaded, is_there, load_configuration
 from pacs.version import __version__
 
 COMMANDS: Final = {
@@ -53,7 +53,13 @@ class Call:
         return self.loaded().configuration
 
     def loaded(self) -> Loaded:
-        """Give the configuration with the places of its keys, or end with its faults."""
+        """
+        Give the configuration with the places of its keys, or end with its faults.
+
+        A file that is not there is one: on the built-in defaults a command would work on another archive.
+        """
+        if self.config is not None and not is_there(self.config):
+            self.fail(f"{self.config}: no such file")
         try:
             return load_configuration(self.config, os.environ)
         except ConfigurationError as error:

@@ -15,7 +15,7 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
-from pacs.config import Configuration, ConfigurationError, Loaded, load_configuration
+from pacs.config import Configuration, ConfigurationError, Loaded, is_there, load_configuration
 from pacs.version import __version__
 
 
@@ -40,7 +40,7 @@ class Options(usage.Options):
         import os
 
         path = Path(self["config"]) if self["config"] else None
-        if self["require-config"] and (path is None or not path.exists()):
+        if self["require-config"] and (path is None or not is_there(path)):
             _refuse(f"{path}: no such file" if path is not None else "--require-config needs --config FILE")
         try:
             loaded = load_configuration(path, os.environ)

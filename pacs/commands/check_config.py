@@ -16,7 +16,5 @@ from pacs.command import Call
 def command(config: Path | None, wants_json: bool) -> None:
     """Check the configuration; print what is in effect, secrets masked."""
     call = Call(config, wants_json)
-    if config is not None and not config.exists():
-        call.fail(f"{config}: no such file")
     effective = call.configuration().masked()
     call.tell(yaml.safe_dump(effective, sort_keys=False).rstrip(), **effective)

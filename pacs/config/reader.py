@@ -96,6 +96,17 @@ def _key(path: tuple[str | int, ...]) -> str:
     return text
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file exists; one behind a closed directory may, and reading it tells why it can't be read."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def load_configuration(path: Path | None, environment: Mapping[str, str]) -> Loaded:
     """
     Read a configuration.
@@ -106,7 +117,7 @@ def load_configuration(path: Path | None, environment: Mapping[str, str]) -> Loa
     Raises:
         ConfigurationError: with all faults.
     """
-    exists = path is not None and path.exists()
+    exists = path is not None and is_there(path)
     reading = _Reading(str(path) if path is not None else "built-in defaults")
     values = _read_file(path, reading, environment) if path is not None and exists else {}
     if reading.faults:

@@ -59,6 +59,14 @@ def test_a_missing_file_is_an_error_only_when_one_is_required(tmp_path: Path) ->
     assert (result.returncode, result.stderr) == (1, "nowhere.yaml: no such file\n")
 
 
+@pytest.mark.parametrize("options", [(), ("--check",), ("--require-config",)])
+def test_a_file_that_can_not_be_reached_is_never_taken_for_a_missing_one(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    result = twistd("--config", "a" * 300, *options, directory=tmp_path)
+    assert (result.returncode, result.stderr) == (1, f"{'a' * 300}: can't be read: File name too long\n")
+
+
 def test_version_is_our_own(tmp_path: Path) -> None:
     assert twistd("--version", directory=tmp_path).stdout.startswith("productionpacs ")
 
