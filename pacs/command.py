@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sqlite3
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -95,11 +97,28 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one; what it did not foresee becomes a fault of one line, too."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # who reads has seen enough: click ends quietly
+            raise click.ClickException(f"{ctx.invoked_subcommand}: {_reason(error)}") from error
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
             module = import_module(f"pacs.commands.{COMMANDS[cmd_name]}")
             return _common(getattr(module, f"{cmd_name}_command", None) or module.command)
         return None
+
+
+def _reason(error: Exception) -> str:
+    line = (str(error).splitlines() or [""])[0]
+    says_enough = isinstance(error, (OSError, sqlite3.Error)) or type(error).__module__.startswith("pacs.")
+    return line if says_enough and line else f"{type(error).__name__}: {line}"
 
 
 @click.group(cls=Commands)
@@ -108,6 +127,25 @@ def group() -> None:
     """Operate a Production PACS."""
 
 
-def main() -> None:
-    """Run `pacsctl`."""
-    group()
+def main() -> int:
+    """
+    Run `pacsctl`.
+
+    Returns:
+        the exit status: 0, or 1 after a line on standard error; click's own are 2 and several lines.
+    """
+    try:
+        status = group(standalone_mode=False)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "pacsctl"
+        message = error.format_message()
+        is_help = message.startswith("Usage:")  # of a group that was called without a command
+        name = path.removeprefix("pacsctl ")
+        click.echo(message if is_help else f"{name}: {' '.join(message.split())} '{path} --help' tells more.", err=True)
+    except click.ClickException as error:
+        click.echo(error.format_message(), err=True)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+    else:
+        return status if isinstance(status, int) else 0
+    return 1

@@ -31,3 +31,50 @@ def test_a_configuration_that_is_not_there_is_a_fault_of_every_command(server: S
     ended = pacsctl(server, "token", "list", config=Path("nowhere.yaml"))
     assert (ended.returncode, ended.stderr) == (1, "nowhere.yaml: no such file\n")
     assert not (server.directory / "pacs_data").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("import", "nowhere"), "import: Invalid value for 'PATHS...': Path 'nowhere' does not exist."),
+        (("import",), "import: Missing argument 'PATHS...'."),
+        (("token", "create", "x"), "token create: Missing option '--role'."),
+        (("verify", "--nope"), "verify: No such option"),
+        (("worklist", "list", "--limit", "x"), "worklist list: Invalid value for '--limit'"),
+        (("bogus",), "pacsctl: No such command 'bogus'."),
+    ],
+)
+def test_a_wrong_argument_is_told_in_a_line(server: Server, arguments: tuple[str, ...], expected: str) -> None:
+    ended = pacsctl(server, *arguments)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(expected)
+    assert "--help' tells more." in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("token", "list"),
+        ("worklist", "list"),
+        ("backup", "kept"),
+        ("verify",),
+        ("import", "config.yaml"),
+        ("forget", "X"),
+        ("deidentify", "files", "new", "--report", "nowhere/report.csv"),
+    ],
+)
+def test_an_index_that_is_none_is_told_in_a_line(server: Server, arguments: tuple[str, ...]) -> None:
+    server.root.mkdir()
+    (server.directory / "files").mkdir()
+    (server.root / "index.db").write_text("this is no index" * 1000)
+    ended = pacsctl(server, *arguments, "--json")
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(" ".join(arguments[:1]))
+
+
+def test_a_full_disk_behind_the_output_is_told_in_a_line(server: Server) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([PACSCTL, "conformance"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "conformance: [Errno 28] No space left on device\n")
