@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from pacs.archive.archive import JOURNAL
 from pacs.archive.backup import INDEX, MORE, BackupError, BackupMaker, read_backup, restore_files
@@ -26,6 +24,7 @@ from pacs.assembly.archive import archive_settings
 from pacs.assembly.audit import audit_settings
 from pacs.assembly.deidentification import fingerprint_path, vault_path
 from pacs.command import Call
+from pacs.commands.bar import progress_bar
 from pacs.commands.recording import record
 from pacs.commands.verify import tell, verify_with_progress
 from pacs.config import Configuration
@@ -60,7 +59,7 @@ def backup_command(config: Path | None, wants_json: bool, destination: Path, cop
     call = Call(config, wants_json)
     configuration = call.configuration()
     settings = archive_settings(configuration)
-    with Progress(disable=wants_json, console=Console(stderr=True)) as bar:
+    with progress_bar(is_quiet=wants_json) as bar:
         task = bar.add_task("objects", total=None)
         maker = BackupMaker(
             root_path=settings.root_path,
@@ -98,7 +97,7 @@ def restore_command(config: Path | None, wants_json: bool, source: Path) -> None
     try:
         _check_empty(call, settings.root_path, settings.index_path)
         places = _places(configuration)
-        with Progress(disable=wants_json, console=Console(stderr=True)) as bar:
+        with progress_bar(is_quiet=wants_json) as bar:
             task = bar.add_task("files", total=None)
 
             def progress(state: dict[str, Any]) -> None:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.progress import Progress
 
 from pacs.assembly.deidentification import engine_settings
 from pacs.command import Call
+from pacs.commands.bar import progress_bar
 from pacs.dataset.errors import DataSetError
 from pacs.dataset.part10 import read_file_meta
 from pacs.deidentification.engine import Engine
@@ -167,7 +167,7 @@ def _run(
     descriptor = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with (
         os.fdopen(descriptor, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-        Progress(disable=wants_json) as bar,
+        progress_bar(is_quiet=wants_json) as bar,
         ProcessPoolExecutor(processes, initializer=_start_process, initargs=(settings,)) as pool,
     ):
         rows = csv.writer(file)

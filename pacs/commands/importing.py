@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from pacs.archive.errors import IndexTooNew
 from pacs.command import Call
+from pacs.commands.bar import progress_bar
 from pacs.config import Configuration
 from pacs.control.client import CommandFailed, NoServer, command_server
 from pacs.control.lock import RootPathLocked
@@ -37,7 +36,7 @@ def import_command(config: Path | None, wants_json: bool, paths: tuple[Path, ...
     files = sorted(_files(paths))
     counts: Counter[str] = Counter()
     failed: list[dict[str, str]] = []
-    with Progress(disable=wants_json, console=Console(stderr=True)) as bar:
+    with progress_bar(is_quiet=wants_json) as bar:
         task = bar.add_task("files", total=len(files))
         try:
             for result in _results(call, configuration, files, compares, lambda done: bar.update(task, completed=done)):

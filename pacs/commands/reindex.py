@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import Progress
 
 from pacs.archive.reindex import rebuild
 from pacs.assembly.archive import archive_settings
 from pacs.command import Call
+from pacs.commands.bar import progress_bar
 from pacs.control.client import CommandFailed, NoServer, command_server
 from pacs.control.lock import RootPathLock, RootPathLocked
 
@@ -25,7 +25,7 @@ def command(config: Path | None, wants_json: bool) -> None:
     """Rebuild the index from the objects."""
     call = Call(config, wants_json)
     settings = archive_settings(call.configuration())
-    with Progress(disable=wants_json) as bar:
+    with progress_bar(is_quiet=wants_json) as bar:
         task = bar.add_task("objects", total=None)
 
         def progress(state: dict[str, Any]) -> None:

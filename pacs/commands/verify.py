@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from pacs.archive.errors import IndexTooNew
 from pacs.archive.verification import Verification, verify_objects
 from pacs.assembly.archive import archive_settings
 from pacs.command import Call
+from pacs.commands.bar import progress_bar
 
 MOST_LINES: int = 100
 
@@ -34,7 +33,7 @@ def command(config: Path | None, wants_json: bool) -> None:
 
 def verify_with_progress(root_path: Path, index_path: Path, *, is_quiet: bool) -> Verification:
     """Verify an archive, with a bar."""
-    with Progress(disable=is_quiet, console=Console(stderr=True)) as bar:
+    with progress_bar(is_quiet=is_quiet) as bar:
         task = bar.add_task("verify", total=None)
 
         def progress(state: dict[str, Any]) -> None:

@@ -78,3 +78,11 @@ def test_a_full_disk_behind_the_output_is_told_in_a_line(server: Server) -> None
     with open("/dev/full", "w") as full:
         ended = subprocess.run([PACSCTL, "conformance"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (1, "conformance: [Errno 28] No space left on device\n")
+
+
+def test_no_bar_is_printed_where_nobody_looks_on(server: Server) -> None:
+    ended = pacsctl(server, "verify")
+    assert (ended.returncode, ended.stderr) == (1, f"verify: {server.root}/index.db: there is no index\n")
+    ended = pacsctl(server, "reindex")
+    assert (ended.returncode, ended.stdout) == (0, "0 indexed, 0 unreadable, 0 kept\n")
+    assert ended.stderr == ""
