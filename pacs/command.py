@@ -103,6 +103,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
+        except KeyboardInterrupt as error:
+            raise click.ClickException(f"{ctx.invoked_subcommand}: interrupted") from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # who reads has seen enough: click ends quietly

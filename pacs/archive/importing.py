@@ -15,7 +15,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.threads import deferToThread
 
 from pacs.archive.archive import Archive
@@ -80,7 +80,10 @@ class Importer:
 
         waiting = iter(paths)
         workers = [Deferred.fromCoroutine(work(waiting)) for _ in range(FILES_AT_ONCE)]
-        await gatherResults(workers, consumeErrors=True)
+        try:
+            await gatherResults(workers, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()  # its own text is a traceback
         return {**self._counts, "failed": self._failed}
 
     async def _import(self, path: Path) -> None:

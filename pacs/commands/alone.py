@@ -4,9 +4,11 @@ A command of the control socket without a server: the archive and its audit log 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.python.failure import Failure
 
 from pacs.archive.archive import Archive
@@ -43,18 +45,33 @@ def perform_alone(
     lock.acquire()
     try:
         results: list[Any] = []
+        interruptions: list[None] = []
         doing = Deferred.fromCoroutine(_perform(configuration, command, arguments, progress, reactor))
         doing.addBoth(results.append)
-        doing.addBoth(lambda _: reactor.callLater(0, reactor.stop))
+        doing.addBoth(lambda _: reactor.callLater(0, _stop, reactor))
+        reactor.addSystemEventTrigger("before", "shutdown", _end, doing, interruptions)
         reactor.run()
     finally:
         lock.release()
-    if not results:
-        raise CommandFailed("interrupted")
     if isinstance(results[0], Failure):
+        if interruptions:
+            raise CommandFailed("interrupted")
         raise CommandFailed(results[0].getErrorMessage())
     found: dict[str, Any] = results[0]
     return found
+
+
+def _stop(reactor: Any) -> None:
+    with suppress(ReactorNotRunning):  # a signal has stopped it
+        reactor.stop()
+
+
+def _end(doing: Deferred[None], interruptions: list[None]) -> Deferred[None]:
+    """Interrupt what is still being done; the reactor waits until archive and audit log are closed."""
+    if not doing.called:
+        interruptions.append(None)
+        doing.cancel()
+    return doing
 
 
 async def _perform(

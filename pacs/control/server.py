@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
@@ -59,6 +59,8 @@ class ControlProtocol(LineReceiver):
         self._send({"result": result})
 
     def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            return  # the operator has interrupted it
         self.log.failure("a command of the control socket failed", failure)
         self._send({"error": failure.getErrorMessage()})
 

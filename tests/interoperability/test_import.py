@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
+from pydicom.uid import UID
 
 from pacs.dataset.part10 import read_file_meta
 from tests.audit import wait_for_record
@@ -19,6 +23,7 @@ from tests.samples import Sample, samples
 from tests.server import Server
 
 FILES = 20
+MANY = 1500
 
 
 def run_import(server: Server, *paths: Path, options: tuple[str, ...] = (), status: int = 0) -> dict[str, Any]:
@@ -96,3 +101,37 @@ def test_objects_that_are_to_be_deidentified_are_not_imported_past_it(tmp_path: 
     assert refused.returncode == 1
     assert "start the server" in refused.stderr
     assert not (server.root / "objects").exists()
+
+
+@pytest.mark.parametrize("has_server", [True, False])
+def test_an_import_that_is_interrupted_ends_at_once_and_goes_on_later(
+    folder: Path, tmp_path: Path, has_server: bool
+) -> None:
+    data_set = pydicom.dcmread(next(folder.rglob("*.dcm")))
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(MANY):
+        data_set.SOPInstanceUID = data_set.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.3.{number}")
+        data_set.save_as(many / f"{number}.dcm")
+    server = Server(tmp_path)
+    if has_server:
+        server.start()
+    try:
+        command = [str(Path(sys.executable).with_name("pacsctl")), "import", str(many), "-c", str(server.config)]
+        importing = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline_s = time.monotonic() + 20
+        while len(server.objects()) < 50:
+            assert importing.poll() is None, importing.communicate()
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        importing.send_signal(signal.SIGINT)
+        out, err = importing.communicate(timeout=20)
+        assert (importing.returncode, out, len(err.splitlines())) == (1, "", 1), err
+        assert "interrupted" in err
+        found = run_import(server, many)
+        assert found["skipped"] >= 50
+        assert found["skipped"] + found["stored"] == MANY
+    finally:
+        if has_server:
+            server.stop()
+    assert not has_server or "Traceback" not in server.log()
