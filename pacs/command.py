@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import getpass
 import json
 import os
 import sqlite3
@@ -75,6 +76,14 @@ class Call:
         """End with status 1 and the reason on standard error."""
         click.echo(message, err=True)
         raise SystemExit(1)
+
+
+def operator_name() -> str:
+    """Give who works with the command, for the audit log: a name, or the number of a user who has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _common(command: click.Command) -> click.Command:

@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from pacs.assembly.audit import audit_settings
-from pacs.command import Call
+from pacs.command import Call, operator_name
 from pacs.commands.recording import record
 from pacs.control.client import CommandFailed
 from pacs.control.lock import RootPathLocked
@@ -65,7 +64,7 @@ def _record_use(call: Call, *, may_write: bool) -> None:
     if not root_path.is_dir() or not (may_write or (root_path / CONTROL_SOCKET).exists()):
         return
     try:
-        record(configuration, [{"what": "audit-log-used", "user": getpass.getuser()}])
+        record(configuration, [{"what": "audit-log-used", "user": operator_name()}])
     except (CommandFailed, RootPathLocked, AuditKeyError, OSError) as error:
         click.echo(f"audit verify: that the log was read could not be recorded: {error}", err=True)
 

@@ -7,7 +7,6 @@ certificates. That it was made is an Export in the audit log (PS3.15 A.5.3.4).
 
 from __future__ import annotations
 
-import getpass
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -23,7 +22,7 @@ from pacs.archive.errors import IndexTooNew
 from pacs.assembly.archive import archive_settings
 from pacs.assembly.audit import audit_settings
 from pacs.assembly.deidentification import fingerprint_path, vault_path
-from pacs.command import Call
+from pacs.command import Call, operator_name
 from pacs.commands.bar import progress_bar
 from pacs.commands.recording import record
 from pacs.commands.verify import tell, verify_with_progress
@@ -110,7 +109,7 @@ def restore_command(config: Path | None, wants_json: bool, source: Path) -> None
     finally:
         lock.release()
     try:
-        record(configuration, [{"what": "restore", "user": getpass.getuser(), "source": source.absolute().as_uri()}])
+        record(configuration, [{"what": "restore", "user": operator_name(), "source": source.absolute().as_uri()}])
     except _FAULTS as error:
         call.fail(f"restore: everything is there, but that could not be recorded in the audit log: {error}")
     tell(call, found)
@@ -161,7 +160,7 @@ def _check_empty(call: Call, root_path: Path, index_path: Path) -> None:
 
 
 def _record_export(configuration: Configuration, index: sqlite3.Connection, destination: Path) -> None:
-    user, uri = getpass.getuser(), destination.absolute().as_uri()
+    user, uri = operator_name(), destination.absolute().as_uri()
     requests = [{"what": "export", "user": user, "destination": uri, "studies": part} for part in _studies(index)]
     if requests:
         record(configuration, requests)

@@ -5,7 +5,6 @@ that was broken off goes on where it ended.
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any, Final
 import click
 
 from pacs.archive.errors import IndexTooNew
-from pacs.command import Call
+from pacs.command import Call, operator_name
 from pacs.commands.bar import progress_bar
 from pacs.config import Configuration
 from pacs.control.client import CommandFailed, NoServer, command_server
@@ -56,7 +55,7 @@ def _results(
     call: Call, configuration: Configuration, files: Sequence[str], compares: bool, tell: Callable[[int], None]
 ) -> Iterator[dict[str, Any]]:
     """Have the server import, some files at a time; without one all at once in this process."""
-    arguments = {"user": getpass.getuser(), "compares": compares}
+    arguments = {"user": operator_name(), "compares": compares}
     for start in range(0, len(files), FILES_PER_REQUEST):
 
         def progress(state: dict[str, Any], start: int = start) -> None:

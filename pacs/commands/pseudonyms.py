@@ -4,12 +4,11 @@ What `pacsctl forget` and `pacsctl reidentify` share: the running server does it
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Any
 
 from pacs.archive.errors import IndexTooNew
-from pacs.command import Call
+from pacs.command import Call, operator_name
 from pacs.control.client import CommandFailed, NoServer, command_server
 from pacs.control.lock import RootPathLocked
 
@@ -17,7 +16,7 @@ from pacs.control.lock import RootPathLocked
 def ask_vault(call: Call, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Have something done with the vault, and recorded in the audit log."""
     configuration = call.configuration()
-    whole = {**arguments, "user": getpass.getuser()}
+    whole = {**arguments, "user": operator_name()}
     try:
         try:
             return command_server(Path(configuration.storage.root_path), command, whole, lambda _: None)

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pacs.command import operator_name
 from tests.server import Server
 
 PACSCTL = str(Path(sys.executable).with_name("pacsctl"))
@@ -86,3 +88,11 @@ def test_no_bar_is_printed_where_nobody_looks_on(server: Server) -> None:
     ended = pacsctl(server, "reindex")
     assert (ended.returncode, ended.stdout) == (0, "0 indexed, 0 unreadable, 0 kept\n")
     assert ended.stderr == ""
+
+
+def test_a_user_without_a_name_is_recorded_by_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number of its own."""
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    assert operator_name() == "4000000"
