@@ -15,6 +15,7 @@ from pacs.commands.recording import record
 from pacs.control.client import CommandFailed
 from pacs.control.lock import RootPathLocked
 from pacs.control.server import CONTROL_SOCKET
+from pacs.security.audit.files import log_files
 from pacs.security.audit.records import AuditKeyError, load_key
 from pacs.security.audit.verify import Verdict, verify
 
@@ -36,6 +37,8 @@ def verify_command(config: Path | None, wants_json: bool, first: int) -> None:
     call = Call(config, wants_json)
     settings = audit_settings(call.configuration())
     try:
+        if not (settings.key_path.exists() or settings.head_path.exists() or log_files(settings.log_path)):
+            call.fail(f"audit verify: {settings.log_path}: there is no audit log")
         key = load_key(settings.key_path, may_make=False)
         verdict = verify(settings.log_path, key=key, head_path=settings.head_path, first_sequence=first, is_live=True)
     except AuditKeyError as error:
