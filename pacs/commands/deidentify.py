@@ -101,9 +101,12 @@ def _work(jobs: list[tuple[Path, Path]]) -> list[tuple[str, str, str, str]]:
 
 
 def _files(source: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(source):
+    """Give the files below a folder, and the folders that can't be read: they fail as files do."""
+    closed: list[Path] = []
+    for folder, _, names in os.walk(source, onerror=lambda error: closed.append(Path(error.filename))):
         for name in sorted(names):
             yield Path(folder, name)
+    yield from closed
 
 
 @click.command("deidentify")
@@ -146,8 +149,8 @@ def command(
         call.fail(f"deidentify: {why}; what was done stays, begin again to go on")
     text = ", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.items())) or "no files"
     call.tell(f"{text}; report: {report}", **counts, report=str(report))
-    if counts.get("failed") or counts.get("refused"):
-        raise SystemExit(1)
+    if left := counts.get("failed", 0) + counts.get("refused", 0):
+        call.fail(f"deidentify: {left} files were not de-identified; the report tells why")
 
 
 def _never(*_: Any) -> Any:

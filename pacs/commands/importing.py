@@ -32,9 +32,10 @@ def import_command(config: Path | None, wants_json: bool, paths: tuple[Path, ...
     """Import DICOM files and those of directories; the server must be able to read them."""
     call = Call(config, wants_json)
     configuration = call.configuration()
-    files = sorted(_files(paths))
     counts: Counter[str] = Counter()
     failed: list[dict[str, str]] = []
+    files = sorted(_files(paths, failed))
+    total = len(files) + len(failed)
     with progress_bar(is_quiet=wants_json) as bar:
         task = bar.add_task("files", total=len(files))
         try:
@@ -48,7 +49,7 @@ def import_command(config: Path | None, wants_json: bool, paths: tuple[Path, ...
     if failed:
         for item in failed[:MOST_LINES]:
             click.echo(f"{item['path']}: {item['reason']}", err=True)
-        call.fail(f"import: {len(failed)} of {len(files)} files could not be imported")
+        call.fail(f"import: {len(failed)} of {total} files could not be imported")
 
 
 def _results(
@@ -73,10 +74,13 @@ def _results(
             return
 
 
-def _files(paths: Iterable[Path]) -> Iterator[str]:
+def _files(paths: Iterable[Path], failed: list[dict[str, str]]) -> Iterator[str]:
+    def closed(error: OSError) -> None:
+        failed.append({"path": str(error.filename), "reason": error.strerror or "can't be read"})
+
     for path in paths:
         if not path.is_dir():
             yield str(path.absolute())
             continue
-        for directory, _, names in os.walk(path.absolute()):
+        for directory, _, names in os.walk(path.absolute(), onerror=closed):
             yield from (os.path.join(directory, name) for name in names)

@@ -15,6 +15,7 @@ from pacs.command import operator_name
 from tests.server import Server
 
 PACSCTL = str(Path(sys.executable).with_name("pacsctl"))
+AS_ANYBODY = () if os.getuid() else ("setpriv", "--bounding-set=-all", "--inh-caps=-all")  # root reads everything
 
 
 def pacsctl(server: Server, *arguments: str, config: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -96,3 +97,37 @@ def test_a_user_without_a_name_is_recorded_by_the_number(monkeypatch: pytest.Mon
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
     assert operator_name() == "4000000"
+
+
+def test_an_audit_log_that_never_was_is_not_said_to_have_records(server: Server) -> None:
+    ended = pacsctl(server, "audit", "verify")
+    assert (ended.returncode, ended.stderr) == (1, "audit verify: pacs_data/audit.log: there is no audit log\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("import", "files"), "import: 1 of 2 files could not be imported"),
+        (("deidentify", "files", "new"), "deidentify: 1 files were not de-identified; the report tells why"),
+    ],
+)
+def test_a_folder_that_is_closed_is_never_passed_over(
+    server: Server, arguments: tuple[str, ...], expected: str
+) -> None:
+    """What is in it would seem to be in the archive, or given away."""
+    closed = server.directory / "files" / "closed"
+    closed.mkdir(parents=True)
+    (server.directory / "files" / "notes.txt").write_text("no image")
+    closed.chmod(0)
+    try:
+        ended = subprocess.run(
+            [*AS_ANYBODY, PACSCTL, *arguments, "-c", server.config],
+            cwd=server.directory, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        closed.chmod(0o700)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == expected
+    told = ended.stderr if arguments[0] == "import" else (server.directory / "files.csv").read_text()
+    assert "Permission denied" in told
+    assert str(closed) in told
