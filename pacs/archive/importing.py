@@ -8,7 +8,9 @@ transfer syntax and length is not read again: an import that was broken off goes
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from io import BufferedReader
@@ -142,8 +144,10 @@ class Importer:
 
 def _open_in_thread(path: Path) -> tuple[BufferedReader, FileMeta, int]:
     """Open a file; give it at its data set, what its head says, and how long the data set is."""
-    file = path.open("rb")
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # a pipe would wait
     try:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "no regular file")
         meta = read_file_meta(file)
         file.seek(meta.data_set_offset)
         return file, meta, os.fstat(file.fileno()).st_size - meta.data_set_offset

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -135,3 +136,16 @@ def test_an_import_that_is_interrupted_ends_at_once_and_goes_on_later(
         if has_server:
             server.stop()
     assert not has_server or "Traceback" not in server.log()
+
+
+def test_a_pipe_among_the_files_holds_nobody_up(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    os.mkfifo(files / "pipe")
+    server = Server(tmp_path)
+    server.start()
+    try:
+        found = run_import(server, files, status=1)
+    finally:
+        assert server.stop() == 0
+    assert found["failed"] == [{"path": str(files / "pipe"), "reason": "no regular file"}]
