@@ -280,7 +280,7 @@ def _read_secret_files(
             file_name = values.pop(key)
             try:
                 content = Path(str(file_name)).read_bytes()[:LARGEST_SECRET_BYTES].decode("utf-8").strip()
-            except (OSError, UnicodeDecodeError):
+            except (OSError, ValueError):  # no text, or a name that no file can have
                 reading.fault((*path, key), "no such file, or it can't be read; give the path of a text file")
                 continue
             if name in values:
@@ -289,9 +289,14 @@ def _read_secret_files(
             reading.lines[(*path, name)] = reading.place((*path, key))
             reading.references.add((*path, name))
             reading.secret_files.append(((*path, key), Path(str(file_name))))
-        elif isinstance(values[key], dict) and key in model.model_fields:
+        elif key in model.model_fields:
             for inner in _models_in(model.model_fields[key].annotation):
-                _read_secret_files(inner, values[key], (*path, key), reading)
+                if isinstance(values[key], dict):
+                    _read_secret_files(inner, values[key], (*path, key), reading)
+                elif isinstance(values[key], list):
+                    for index, item in enumerate(values[key]):
+                        if isinstance(item, dict):
+                            _read_secret_files(inner, item, (*path, key, index), reading)
 
 
 def _models_at(path: tuple[str | int, ...]) -> list[type[BaseModel]]:

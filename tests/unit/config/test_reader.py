@@ -13,6 +13,7 @@ import pytest
 from pacs.config import Configuration, ConfigurationError, load_configuration
 from pacs.config.availability import NOT_IN_FORCE
 from pacs.config.documents import documents
+from pacs.security.passwords import hash_password
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -223,3 +224,14 @@ def test_a_value_of_the_environment_that_is_none_is_a_fault_and_no_traceback(tmp
 @pytest.mark.parametrize("value", ["!!timestamp x", "!!bool x", "!!int ''", "2026-13-45"])
 def test_a_tag_that_does_not_fit_is_a_fault_and_no_traceback(tmp_path: Path, value: str) -> None:
     assert faults(tmp_path, f"server:\n  port: {value}\n")[0].startswith("2: server.port: no value: ")
+
+
+def test_the_password_hash_of_a_user_comes_from_a_file(tmp_path: Path) -> None:
+    known = hash_password("correct horse")
+    secret = tmp_path / "hash"
+    secret.write_text(known + "\n")
+    secret.chmod(0o600)
+    text = "security:\n  access_control:\n    users:\n      - {name: a, role: viewer, password_hash_file: %s}\n"
+    (user,) = loaded(tmp_path, text % secret).security.access_control.users
+    assert user.password_hash.get_secret_value() == known
+    assert any("password_hash_file: no such file" in fault for fault in faults(tmp_path, text % "/nowhere"))
