@@ -123,6 +123,7 @@ def load_configuration(path: Path | None, environment: Mapping[str, str]) -> Loa
     if reading.faults:
         raise ConfigurationError(reading.faults)
     _apply_environment(values, environment, reading)
+    _drop_empty_sections(Configuration, values)
     _read_secret_files(Configuration, values, (), reading)
     try:
         configuration = Configuration.model_validate(values)
@@ -268,6 +269,17 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple, typing.Annotated):
         return [model for part in typing.get_args(annotation) for model in _models_in(part)]
     return []
+
+
+def _drop_empty_sections(model: type[BaseModel], values: dict[str, Any]) -> None:
+    """Leave out sections whose keys are all commented out, which YAML takes for null: their defaults hold."""
+    for key in list(values):
+        section = model.model_fields[key].annotation if key in model.model_fields else None
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            if values[key] is None:
+                del values[key]
+            elif isinstance(values[key], dict):
+                _drop_empty_sections(section, values[key])
 
 
 def _read_secret_files(

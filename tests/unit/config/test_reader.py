@@ -235,3 +235,8 @@ def test_the_password_hash_of_a_user_comes_from_a_file(tmp_path: Path) -> None:
     (user,) = loaded(tmp_path, text % secret).security.access_control.users
     assert user.password_hash.get_secret_value() == known
     assert any("password_hash_file: no such file" in fault for fault in faults(tmp_path, text % "/nowhere"))
+
+
+def test_a_section_whose_keys_are_all_commented_out_has_its_defaults(tmp_path: Path) -> None:
+    text = "server:\n  # port: 1\nstorage:\n  database:\n    # path: x\nrest_api: null\n"
+    assert loaded(tmp_path, text) == Configuration()
