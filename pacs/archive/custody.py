@@ -89,8 +89,13 @@ class CustodyCheck:
             self._archive.hurry_checksums()
         return found
 
-    async def check(self, references: Sequence[Reference]) -> Findings:
-        """Look at objects, one after the other."""
+    async def check(self, references: Sequence[Reference], whole: set[Kept]) -> Findings:
+        """
+        Look at objects, one after the other.
+
+        Args:
+            whole: copies whose bytes were compared lately, and are not read again; what is compared now is added.
+        """
         custody: list[Custody] = []
         studies: Counter[tuple[str, str, str]] = Counter()
         for start in range(0, len(references), LOOKED_UP_AT_ONCE):
@@ -98,7 +103,7 @@ class CustodyCheck:
             copies = await self._archive.run(partial(self._look_up, page))
             for reference in page:
                 found = copies.get(reference.sop_instance_uid, ())
-                custody.append(await self._judge(reference, found))
+                custody.append(await self._judge(reference, found, whole))
                 studies.update({(c.study_instance_uid, c.patient_id, c.sop_class_uid) for c in found})
         return Findings(tuple(custody), _by_study(studies))
 
@@ -113,7 +118,7 @@ class CustodyCheck:
             found.setdefault(uid, []).append(_Copy(kept, sop_class, study, patient, is_deidentified))
         return found
 
-    async def _judge(self, reference: Reference, copies: Sequence[_Copy]) -> Custody:
+    async def _judge(self, reference: Reference, copies: Sequence[_Copy], whole: set[Kept]) -> Custody:
         """Judge by all copies of a UID: nobody can tell which of them is meant."""
         if not copies:
             return Custody.ABSENT if self._archive.has_room else Custody.ABSENT_FOR_WANT_OF_SPACE
@@ -124,8 +129,11 @@ class CustodyCheck:
         if any(copy.kept.sha256 is None for copy in copies):
             return Custody.UNCHECKED
         for copy in copies:
+            if copy.kept in whole:
+                continue
             if await self._archive.in_thread(self._is_damaged, copy.kept):
                 return Custody.DAMAGED
+            whole.add(copy.kept)
         return Custody.KEPT
 
     def _is_damaged(self, kept: Kept) -> bool:

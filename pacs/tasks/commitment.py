@@ -4,7 +4,7 @@ report, an N-EVENT-REPORT, was taken.
 
 The report goes over the association that the request came over while that is open, else over a new one to the remote
 node of the requester's AE title, with the role of the SCP. What it says is true at that moment: each object is looked
-at anew (`pacs.archive.custody`) unless that was done within the hour.
+up anew (`pacs.archive.custody`) for each attempt; only its bytes are not, if they were compared within the hour.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pacs.archive.custody import Custody, CustodyCheck, Findings, Reference
 from pacs.archive.index import tasks as rows
 from pacs.archive.index.tasks import Task
 from pacs.archive.index.writer import IndexWriter
+from pacs.archive.scrub import Kept
 from pacs.events import CommitmentCompleted
 from pacs.monitoring.metrics import Metrics
 from pacs.net.association import Association
@@ -42,7 +43,7 @@ POLICY: Final = Policy(
     give_up_after_s=3 * DAY_S,
     attempt_timeout_s=3600.0,
 )
-FINDINGS_LAST_S: Final = 3600.0
+COMPARISONS_LAST_S: Final = 3600.0
 FIRST_LOOK_S: Final = 0.1
 LONGEST_LOOK_S: Final = 2.0
 LOOKS_GROW_BY: Final = 1.3
@@ -147,7 +148,7 @@ class Commitments:
         self._now_s = now_s
         self._reporter = Reporter(nodes=nodes, encode=archive.in_thread, clock=clock)
         self._association_of: dict[int, str] = {}
-        self._findings: dict[int, tuple[float, Findings]] = {}
+        self._compared: dict[int, tuple[float, set[Kept]]] = {}
         queue.handle(KIND, self._perform, POLICY, failed=self._given_up)
 
     async def request(self, request: CommitmentRequest, association: Association) -> None:
@@ -242,13 +243,12 @@ class Commitments:
 
     async def _find(self, task: Task, request: CommitmentRequest) -> Findings:
         now_s = self._clock.seconds()
-        known = self._findings.get(task.id)
-        if known is not None and now_s - known[0] < FINDINGS_LAST_S:
-            return known[1]
+        since_s, whole = self._compared.get(task.id, (now_s, set()))
+        if now_s - since_s >= COMPARISONS_LAST_S:
+            since_s, whole = now_s, set()
+        self._compared[task.id] = (since_s, whole)
         await self._until_checkable(task, request)
-        findings = await self._custody.check(request.references)
-        self._findings[task.id] = (now_s, findings)
-        return findings
+        return await self._custody.check(request.references, whole)
 
     async def _until_checkable(self, task: Task, request: CommitmentRequest) -> None:
         """Wait for checksums; they follow the objects."""
@@ -315,4 +315,4 @@ class Commitments:
 
     def _forget(self, task: Task) -> None:
         self._association_of.pop(task.id, None)
-        self._findings.pop(task.id, None)
+        self._compared.pop(task.id, None)

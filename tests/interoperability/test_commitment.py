@@ -309,6 +309,24 @@ def test_a_killed_server_reports_after_its_next_start(make_server: MakeServer) -
     assert len([event for event in feed(server) if event["transaction_uid"] == transaction]) == 1
 
 
+def test_a_report_that_comes_late_says_what_is_kept_by_then(server: Server, node_port: int) -> None:
+    """A modality deletes what is committed: an object that was deleted here meanwhile must not be among that."""
+    kept, deleted = stored(server, 2)
+    later = (CT_IMAGE_STORAGE, generate_uid())
+    reports, action = Reports(), wanted(kept, deleted, later)
+    with requesting(server, calling=WITH_ADDRESS) as association:
+        assert request(association, action) == SUCCESS
+    wait_for_task(server, action.TransactionUID, "waiting", has_failed=True)
+    assert fetch(server, f"/api/v1/instances/{deleted[1]}", method="DELETE").status == 204
+    with Client(server.port, (CT_IMAGE_STORAGE, EXPLICIT)) as client:
+        assert client.store(ct_data_set(later[1]), later[1]).status == SUCCESS
+    with listening(reports, ae_title=WITH_ADDRESS, port=node_port):
+        report = reports.wait(action.TransactionUID)
+        wait_for_task(server, action.TransactionUID, "done")
+    assert report.committed == [kept, later]
+    assert report.failed == {deleted[1]: NO_SUCH_INSTANCE}
+
+
 def test_of_a_de_identified_object_the_original_must_be_kept_and_of_several_copies_each(
     make_server: MakeServer,
 ) -> None:
