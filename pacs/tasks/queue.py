@@ -96,6 +96,7 @@ class TaskQueue:
         self._metrics = metrics
         self._kinds: dict[str, Kind] = {}
         self._running: dict[int, tuple[str, Deferred[Any]]] = {}
+        self._unnoted: list[Task] = []
         self._is_started = False
         self._is_looking = False
         self._looks_again = False
@@ -103,6 +104,7 @@ class TaskQueue:
         self._timer: IDelayedCall | None = None
         self._calls = [
             Periodically("counting tasks", self._count, LOOK_INTERVAL_S, clock=clock, log=self.log),
+            Periodically("taking tasks back", self._take_back, LOOK_INTERVAL_S, clock=clock, log=self.log),
             Periodically("renewing leases", self._renew, RENEW_INTERVAL_S, clock=clock, log=self.log),
             Periodically("removing old tasks", self._purge, PURGE_INTERVAL_S, clock=clock, log=self.log),
         ]
@@ -388,6 +390,7 @@ class TaskQueue:
     def _forget(self, result: Failure | None, task: Task, attempt: Deferred[Any]) -> None:
         if isinstance(result, Failure) and not result.check(CancelledError):
             self.log.failure("the end of task {task_id} could not be noted; it is run again", result, task_id=task.id)
+            self._unnoted.append(task)
         found = self._running.get(task.id)
         if found is not None and found[1] is attempt:
             del self._running[task.id]
@@ -398,6 +401,20 @@ class TaskQueue:
     async def _count(self) -> None:
         waiting = await self._run(lambda connection: rows.count_waiting(connection.execute))
         self._metrics.queue_depth.labels(queue="tasks").set(waiting)
+        self.wake()
+
+    async def _take_back(self) -> None:
+        """Let tasks wait again whose end could not be noted: to the index they still run, and are renewed as such."""
+        unnoted, now = tuple(self._unnoted), self._now()
+        if not unnoted:
+            return
+
+        def in_transaction(writer: IndexWriter) -> None:
+            for task in unnoted:
+                rows.leave_task(writer.execute, task, TaskState.WAITING, owner=self._owner, now=now)
+
+        await self._change(in_transaction, is_durable=False)
+        del self._unnoted[: len(unnoted)]
         self.wake()
 
     async def _renew(self) -> None:

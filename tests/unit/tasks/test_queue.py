@@ -15,6 +15,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from pacs.archive.errors import StorageFull
 from pacs.archive.feed import note_events
 from pacs.archive.index.changes import changes_in_thread
 from pacs.archive.index.database import connect_writer, migrate
@@ -39,9 +40,15 @@ DAY_S = 86400.0
 
 
 class Index:
-    """An index, read and written at once."""
+    """
+    An index, read and written at once.
+
+    Attributes:
+        is_full: it can't be written.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.is_full = False
         self.bus = EventBus(reactor=Clock())  # type: ignore[arg-type]
         self.writer = IndexWriter(connect_writer(path), conflict_noticed=lambda: None)
 
@@ -52,6 +59,8 @@ class Index:
         events: Callable[[T], Sequence[Event]] | None = None,
         is_durable: bool = True,
     ) -> T:
+        if self.is_full:
+            raise StorageFull("storage full")
         self.writer.begin()
         try:
             result = function(self.writer)
@@ -390,6 +399,23 @@ def test_a_stop_interrupts_what_runs_and_leaves_it_for_the_next_start(index: Ind
     assert work.ends[0].called
     assert state_of(process.queue, task_id) is TaskState.WAITING
     assert not clock.getDelayedCalls()
+
+
+def test_a_task_whose_end_could_not_be_noted_is_run_again(index: Index, clock: Clock) -> None:
+    """The disk is full for a while, and other tasks run meanwhile, which renew the leases."""
+    work = Work()
+    queue = Process(index, clock).start(work)
+    task_id = add(queue, "first")
+    add(queue, "second")
+    index.is_full = True
+    work.ends[0].callback(None)
+    clock.pump([1.0] * 30)
+    assert work.keys == ["first", "second"]
+    index.is_full = False
+    clock.pump([1.0] * 30)
+    assert work.keys == ["first", "second", "first"]
+    work.ends[2].callback(None)
+    assert state_of(queue, task_id) is TaskState.DONE
 
 
 def test_what_nobody_handles_stays(index: Index, clock: Clock) -> None:
