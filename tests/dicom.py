@@ -149,6 +149,20 @@ class Client:
         assert isinstance(command, Response)
         return command
 
+    def request(self, *, within_s: float = 60.0) -> Command | None:
+        """Receive a request of the server's, without its data set; None when none comes."""
+        self.socket.settimeout(within_s)
+        try:
+            while True:
+                kind, body = self.pdu()
+                assert kind == 4, f"PDU type {kind}"
+                if body[5] & 1:
+                    return decode_command(body[6:])
+        except TimeoutError:
+            return None
+        finally:
+            self.socket.settimeout(60)
+
     def echo(self) -> int:
         """Give the status of a C-ECHO."""
         self.send_command(CEchoRQ(message_id=1, affected_sop_class_uid=VERIFICATION))

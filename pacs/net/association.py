@@ -253,6 +253,11 @@ class Association:
         return self._running is not None or self._receiving is not None or bool(self._waiting)
 
     @property
+    def awaits_answer(self) -> bool:
+        """A request of ours is outstanding, and whoever sent it still waits."""
+        return any(not answered.called for answered in self._requests.values())
+
+    @property
     def is_in_message(self) -> bool:
         """Some fragment of a message has come and its last has not."""
         return self._reader.is_in_message

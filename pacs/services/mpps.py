@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Final
+from weakref import WeakKeyDictionary
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import TimeoutError as AnswerTimedOut
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -79,6 +81,7 @@ STATUS_OF: Final[Mapping[type[WorkflowError], int]] = {
 }
 
 NOTIFIED_WITHIN_S: Final = 60.0
+ANSWERED_WITHIN_S: Final = 30.0
 
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 _LONGEST_UID: Final = 64
@@ -197,7 +200,7 @@ def _require_class(context: AcceptedContext, sop_class_uid: str, needed: str) ->
 
 class MPPSNotifier:
     """
-    Tells peers that hold an association with the Notification SOP class of each change (PS3.4 F.9).
+    Tells peers that hold an association with the Notification SOP class of each change (PS3.4 F.9), one by one.
 
     Args:
         associations: gives the open ones.
@@ -210,6 +213,7 @@ class MPPSNotifier:
     ) -> None:
         self._associations = associations
         self._clock = clock
+        self._turns: WeakKeyDictionary[Association, DeferredLock] = WeakKeyDictionary()
         bus.subscribe(MPPSChanged, self._changed)
 
     def _changed(self, event: MPPSChanged) -> None:
@@ -223,6 +227,17 @@ class MPPSNotifier:
                     break
 
     async def _report(self, association: Association, context: AcceptedContext, uid: str, event_type_id: int) -> None:
+        """Tell one peer of one change, when it has answered what it was told before."""
+        turn = self._turns.setdefault(association, DeferredLock())
+        await turn.acquire()
+        try:
+            await self._report_now(association, context, uid, event_type_id)
+        finally:
+            turn.release()
+
+    async def _report_now(
+        self, association: Association, context: AcceptedContext, uid: str, event_type_id: int
+    ) -> None:
         if not await until_idle(association, timeout_s=NOTIFIED_WITHIN_S, clock=self._clock):
             self.log.warn(
                 "association {association_id} is busy and not told of a step",
@@ -235,7 +250,13 @@ class MPPSNotifier:
             affected_sop_instance_uid=uid,
             event_type_id=event_type_id,
         )
-        await association.invoke(context.id, request)
+        try:
+            await association.invoke(context.id, request).addTimeout(ANSWERED_WITHIN_S, self._clock)
+        except AnswerTimedOut:
+            self.log.warn(
+                "association {association_id} does not answer that it was told of a step",
+                association_id=association.association_id,
+            )
 
     def _not_told(self, failure: Failure, association: Association) -> None:
         if not failure.check(AssociationClosed):

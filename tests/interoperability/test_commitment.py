@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import sqlite3
+import struct
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,8 +19,11 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from pacs.dimse import NActionRQ, NActionRSP, NEventReportRQ
 from tests.audit import wait_for_record
 from tests.commitment import (
+    PUSH_MODEL,
+    WELL_KNOWN_INSTANCE,
     Reference,
     Report,
     Reports,
@@ -33,7 +37,7 @@ from tests.commitment import (
     wanted,
 )
 from tests.conftest import MakeServer
-from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
+from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set, element, pdv
 from tests.http import fetch
 from tests.server import AE_TITLE, Server, free_port, merged
 
@@ -173,6 +177,35 @@ def test_each_object_that_is_not_kept_as_claimed_fails_with_its_reason(server: S
 def test_what_a_full_server_refused_fails_for_want_of_resources(make_server: MakeServer) -> None:
     server = make_server(configuration(free_port(), storage={"min_free_bytes": 1 << 60}))
     assert commit(server, (CT_IMAGE_STORAGE, "1.2.3")).failed == {"1.2.3": RESOURCE_LIMITATION}
+
+
+def test_the_next_report_comes_when_the_last_was_answered(server: Server) -> None:
+    """Asynchronous operations are not negotiated: one request at a time goes either way (PS3.7 D.3.3.3)."""
+    with Client(server.port, (PUSH_MODEL, EXPLICIT), calling=WITHOUT_ADDRESS) as client:
+        for number, (_, uid) in enumerate(stored(server, 3)):
+            item = element(0x00081150, "UI", CT_IMAGE_STORAGE.encode()) + element(0x00081155, "UI", uid.encode())
+            sequence = struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item
+            client.send_command(
+                NActionRQ(
+                    message_id=number,
+                    requested_sop_class_uid=PUSH_MODEL,
+                    requested_sop_instance_uid=WELL_KNOWN_INSTANCE,
+                    action_type_id=1,
+                    has_data_set=True,
+                )
+            )
+            transaction = element(0x00081195, "UI", generate_uid().encode())
+            client.socket.sendall(pdv(transaction + element(0x00081199, "SQ", sequence)))
+        reported = 0
+        while reported < 3:
+            message = client.request()
+            if isinstance(message, NEventReportRQ):
+                reported += 1
+                assert client.request(within_s=0.3) is None
+                client.send_command(message.response(SUCCESS))
+            else:
+                assert isinstance(message, NActionRSP)
+                assert message.status == SUCCESS
 
 
 def test_many_objects_are_answered_in_one_report(server: Server) -> None:

@@ -19,7 +19,9 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 
+from pacs.dimse import NEventReportRQ
 from tests.audit import wait_for_record
+from tests.dicom import EXPLICIT, Client
 from tests.server import AE_TITLE, Server
 from tests.worklist import MODALITY_AE, accession_numbers, find, keys, pacsctl, scheduled, write_wl
 
@@ -482,6 +484,26 @@ def test_changes_are_told_to_whoever_wants_notifications(server: Server) -> None
         while len(told) < 3 and time.monotonic() < deadline_s:
             time.sleep(0.02)
     assert told == [(uid, 1), (uid, 4), (uid, 2)]
+
+
+def test_the_next_change_is_told_when_the_last_was_answered(server: Server) -> None:
+    """Asynchronous operations are not negotiated: one request at a time goes either way (PS3.7 D.3.3.3)."""
+    uid = generate_uid()
+    with Client(server.port, (NOTIFICATION, EXPLICIT), calling="RIS") as listener:
+        with modality(server) as association:
+            assert create(association, in_progress(50), uid).Status == SUCCESS
+            half = Dataset()
+            half.PerformedProcedureStepDescription = "thorax"
+            assert change(association, half, uid).Status == SUCCESS
+            assert change(association, ended(), uid).Status == SUCCESS
+        told: list[int] = []
+        for _ in range(3):
+            request = listener.request()
+            assert isinstance(request, NEventReportRQ)
+            told.append(request.event_type_id)
+            assert listener.request(within_s=0.3) is None
+            listener.send_command(request.response(SUCCESS))
+        assert told == [1, 4, 2]
 
 
 def test_steps_and_items_are_audited(server: Server) -> None:

@@ -1,5 +1,5 @@
 """
-A request of ours waits until the peer's are served.
+A request of ours waits until the peer's are served, and until our own are answered.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ class Busy:
 
     def __init__(self, clock: Clock, until_s: float) -> None:
         self.is_open = True
+        self.awaits_answer = False
         self._clock = clock
         self._until_s = until_s
 
@@ -42,6 +43,18 @@ def test_it_waits_for_the_end_of_a_request() -> None:
     clock.pump([0.5] * 3)
     assert results == []
     clock.pump([0.5] * 2)
+    assert results == [True]
+
+
+def test_it_waits_for_the_answer_to_another_request_of_ours() -> None:
+    clock = Clock()
+    association = Busy(clock, 0)
+    association.awaits_answer = True
+    results = waiting(association, clock, 5)
+    clock.pump([0.5] * 3)
+    assert results == []
+    association.awaits_answer = False
+    clock.advance(0.5)
     assert results == [True]
 
 
