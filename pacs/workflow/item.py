@@ -162,8 +162,9 @@ def item_from_fields(fields: Mapping[str, Any], *, before: WorklistItem | None =
     date, time = date_time_values(SCHEDULED_DATETIME, moment)
     step[tags.SCHEDULED_DATE], step[tags.SCHEDULED_TIME] = Value("DA", date), Value("TM", time)
     description = step[tags.STEP_DESCRIPTION].text
-    if description and not values.get(tags.REQUESTED_PROCEDURE_DESCRIPTION, _EMPTY).text:
-        values[tags.REQUESTED_PROCEDURE_DESCRIPTION] = Value("LO", description)
+    before_it = before.step.get(tags.STEP_DESCRIPTION, _EMPTY).text if before is not None else ""
+    if values.get(tags.REQUESTED_PROCEDURE_DESCRIPTION, _EMPTY).text in ("", before_it):
+        values[tags.REQUESTED_PROCEDURE_DESCRIPTION] = Value("LO", description)  # it says the same of the procedure
     values[tags.SCHEDULED_STEP_SEQUENCE] = _one(step)
     status = before.status if before is not None else ItemStatus.SCHEDULED
     return complete(WorklistItem(before.pk if before is not None else 0, _status(fields, status), values))

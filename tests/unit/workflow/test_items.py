@@ -84,6 +84,16 @@ def test_what_replaces_an_item_keeps_its_identifiers_and_what_fields_do_not_reac
         assert after.text(tag) == before.text(tag)
 
 
+def test_the_description_of_the_procedure_follows_that_of_the_step_it_was_made_of() -> None:
+    made = item_from_fields(FIELDS)
+    assert made.text(tags.REQUESTED_PROCEDURE_DESCRIPTION) == "Thorax"
+    changed = item_from_fields({**FIELDS, "description": "Abdomen"}, before=made)
+    assert changed.text(tags.REQUESTED_PROCEDURE_DESCRIPTION) == "Abdomen"
+    (ordered,) = items_of({**made.values, tags.REQUESTED_PROCEDURE_DESCRIPTION: Value("LO", "CT of the thorax")})
+    changed = item_from_fields({**FIELDS, "description": "Abdomen"}, before=ordered)
+    assert changed.text(tags.REQUESTED_PROCEDURE_DESCRIPTION) == "CT of the thorax"
+
+
 def test_a_moment_with_an_offset_is_the_servers_time() -> None:
     zulu = item_from_fields({**FIELDS, "scheduled_datetime": "2026-11-25T10:30:00Z"}).as_dict()
     same = item_from_fields({**FIELDS, "scheduled_datetime": "2026-11-25T12:30:00+02:00"}).as_dict()
