@@ -56,7 +56,7 @@ def read_files(paths: list[Path]) -> list[WorklistItem]:
                 items += _of_rows(path, _json_rows(path), faults)
             else:
                 items += items_of_wl(path.read_bytes())
-        except (OSError, UnicodeDecodeError, ValueError, csv.Error, DataSetError, WorkflowError) as error:
+        except (OSError, ValueError, RecursionError, csv.Error, DataSetError, WorkflowError) as error:
             faults.append(f"{path}: {_reason(error)}")
     if faults:
         raise FilesRefused(faults)
@@ -121,6 +121,8 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8"
     if isinstance(error, json.JSONDecodeError):

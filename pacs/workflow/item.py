@@ -205,7 +205,17 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
 
 def _status(fields: Mapping[str, Any], default: ItemStatus) -> ItemStatus:
     text = _text(fields, "status")
+    return status_value(text) if text else default
+
+
+def status_value(text: str) -> ItemStatus:
+    """
+    Give a status.
+
+    Raises:
+        InvalidValue: it is none.
+    """
     try:
-        return ItemStatus(text) if text else default
+        return ItemStatus(text)
     except ValueError:
         raise InvalidValue(f"status: one of {', '.join(status.value for status in ItemStatus)}") from None

@@ -12,6 +12,7 @@ from pacs.workflow.errors import InvalidValue
 
 LONGEST: Final = {"AE": 16, "CS": 16, "SH": 16, "LO": 64, "PN": 64 * 3 + 2, "UI": 64}
 PATTERN: Final = r"[^\x00-\x1f\x7f\\]*"
+HALVES: Final = "[\ud800-\udfff]"  # what JSON can escape, and an argument that is not UTF-8 becomes
 PATTERNS: Final = {
     "CS": r"[A-Z0-9_ ]*",
     "UI": r"((0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*)?",
@@ -37,6 +38,8 @@ def checked(name: str, vr: str, text: str) -> str:
     text = text.strip()
     if not re.fullmatch(PATTERN, text):
         raise InvalidValue(f"{name}: control characters and backslashes are not allowed")
+    if re.search(HALVES, text):
+        raise InvalidValue(f"{name}: not in UTF-8")
     if vr == "DA":
         return date_value(name, text)
     if len(text) > LONGEST[vr]:
@@ -53,7 +56,7 @@ def date_value(name: str, text: str) -> str:
     if not re.fullmatch(PATTERNS["DA"], text):
         raise InvalidValue(f"{name}: {_FAULTS['DA']}")
     try:
-        return date.fromisoformat(text).strftime("%Y%m%d")
+        return _plain(date.fromisoformat(text))
     except ValueError:
         raise InvalidValue(f"{name}: not a date") from None
 
@@ -62,11 +65,15 @@ def date_time_values(name: str, text: str) -> tuple[str, str]:
     """Give date and time of a moment in ISO 8601; one with an offset is turned into the server's own time."""
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        if moment.tzinfo is not None:
+            moment = moment.astimezone()
+    except (ValueError, OverflowError):
         raise InvalidValue(f"{name}: not a date and time in ISO 8601") from None
-    if moment.tzinfo is not None:
-        moment = moment.astimezone()
-    return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
+    return _plain(moment.date()), moment.strftime("%H%M%S")
+
+
+def _plain(day: date) -> str:
+    return day.isoformat().replace("-", "")  # strftime has no zeros before the years of old
 
 
 def iso_date_time(date_text: str, time_text: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from pacs.workflow import tags
 from pacs.workflow.errors import InvalidValue, NotFound
-from pacs.workflow.item import OPEN_STATUSES, ItemStatus, WorklistItem
+from pacs.workflow.item import OPEN_STATUSES, ItemStatus, WorklistItem, status_value
 from pacs.workflow.stored_form import from_stored, to_stored
+from pacs.workflow.text import date_value
 
 Execute = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """Runs a statement with its parameters; gives its rows."""
@@ -25,6 +26,10 @@ _SELECT: Final = "SELECT pk, status, data FROM worklist"
 EQUAL: Final = frozenset(
     ("status", "step_id", "study_instance_uid", "patient_id", "accession_number", "modality", "station_ae_title")
 )
+_RANGES: Final[Mapping[str, str]] = {
+    "scheduled_date_from": "scheduled_date >= ?",
+    "scheduled_date_to": "scheduled_date <= ? AND scheduled_date <> ''",
+}
 _ORDER: Final = "scheduled_date, scheduled_time, pk"
 SORTABLE: Final[Mapping[str, str]] = {
     "id": "pk",
@@ -88,23 +93,23 @@ def list_items(
     Give how many items there are, and a page of them.
 
     Args:
-        filters: values of fields, and `scheduled_date_from`, `scheduled_date_to` (YYYYMMDD, included).
+        filters: values of fields, and `scheduled_date_from`, `scheduled_date_to` (included).
         sort: a field; with "-" before it downwards.
 
     Raises:
-        InvalidValue: a filter or an order that there is not.
+        InvalidValue: a filter or an order that there is not, or a value that can't be one.
     """
-    conditions, parameters = ["1"], []
+    conditions: list[str] = ["1"]
+    parameters: list[str] = []
     for name, value in filters.items():
         if name in EQUAL:
             conditions.append(f"{name} = ?")
-        elif name == "scheduled_date_from":
-            conditions.append("scheduled_date >= ?")
-        elif name == "scheduled_date_to":
-            conditions.append("scheduled_date <= ? AND scheduled_date <> ''")
+            parameters.append(status_value(value).value if name == "status" else value)
+        elif name in _RANGES:
+            conditions.append(_RANGES[name])
+            parameters.append(date_value(name, value))
         else:
             raise InvalidValue(f"{name[:64]}: not a filter of the worklist")
-        parameters.append(value)
     order = SORTABLE.get(sort.removeprefix("-"))
     if order is None:
         raise InvalidValue(f"{sort[:64]}: the worklist is not sorted by it")

@@ -42,6 +42,13 @@ def test_items_are_added_listed_imported_and_removed_beside_a_server(make_server
         assert accession_numbers(find(server.port, keys(ScheduledStationAETitle=station))) == numbers
     assert "3 of 3" in pacsctl(server, "list").stdout
     assert [item["patient_id"] for item in listed(server, "--patient-id", "PID2")] == ["PID2"]
+    assert len(listed(server, "--from", "2026-11-25", "--to", "20261125")) == 3
+    for option, value, fault in (
+        ("--from", "25.11.2026", "scheduled_date_from: not a date, YYYYMMDD or YYYY-MM-DD"),
+        ("--status", "DONE", "status: one of SCHEDULED, STARTED, COMPLETED, DISCONTINUED"),
+    ):
+        refused = pacsctl(server, "list", option, value, check=False)
+        assert (refused.returncode, refused.stderr) == (1, f"worklist list: {fault}\n")
 
     assert pacsctl(server, "remove", str(added["id"])).stdout == "removed 1\n"
     refused = pacsctl(server, "remove", str(added["id"]), check=False)

@@ -50,12 +50,15 @@ def test_fields_come_back_as_they_were_given() -> None:
         ({"modality": ""}, MissingValue, "modality"),
         ({"scheduled_datetime": ""}, MissingValue, "scheduled_datetime"),
         ({"scheduled_datetime": "tomorrow"}, InvalidValue, "scheduled_datetime"),
+        ({"scheduled_datetime": "0001-01-01T00:00:00+14:00"}, InvalidValue, "scheduled_datetime"),
+        ({"scheduled_datetime": "9999-12-31T23:59:59-14:00"}, InvalidValue, "scheduled_datetime"),
         ({"birth_date": "19700231"}, InvalidValue, "birth_date"),
         ({"birth_date": "1.2.1970"}, InvalidValue, "birth_date"),
         ({"modality": "ct"}, InvalidValue, "modality"),
         ({"accession_number": "x" * 17}, InvalidValue, "accession_number"),
         ({"accession_number": "a\\b"}, InvalidValue, "accession_number"),
         ({"patient_name": "Doe\nJane"}, InvalidValue, "patient_name"),
+        ({"patient_name": "Doe^J\udce4n"}, InvalidValue, "patient_name"),
         ({"study_instance_uid": "1.02"}, InvalidValue, "study_instance_uid"),
         ({"station_ae_title": "ÄE"}, InvalidValue, "station_ae_title"),
         ({"status": "DONE"}, InvalidValue, "status"),
@@ -92,6 +95,12 @@ def test_the_description_of_the_procedure_follows_that_of_the_step_it_was_made_o
     (ordered,) = items_of({**made.values, tags.REQUESTED_PROCEDURE_DESCRIPTION: Value("LO", "CT of the thorax")})
     changed = item_from_fields({**FIELDS, "description": "Abdomen"}, before=ordered)
     assert changed.text(tags.REQUESTED_PROCEDURE_DESCRIPTION) == "CT of the thorax"
+
+
+def test_days_of_long_ago_keep_their_zeros() -> None:
+    then = "0931-05-06T10:30:00"
+    fields = item_from_fields({**FIELDS, "birth_date": then[:10], "scheduled_datetime": then}).as_dict()
+    assert (fields["birth_date"], fields["scheduled_datetime"]) == ("09310506", then)
 
 
 def test_a_moment_with_an_offset_is_the_servers_time() -> None:
@@ -156,6 +165,12 @@ def test_every_fault_of_every_file_is_reported_with_its_place(tmp_path: Path) ->
         read_files([*sorted(tmp_path.iterdir()), tmp_path / "missing.csv"])
     places = [fault.removeprefix(f"{tmp_path}/").split(" ")[0] for fault in caught.value.faults]
     assert places == ["a.csv:2:", "a.csv:3:", "b.json:", "c.json:", "d.wl:", "e.csv:", "missing.csv:"]
+
+
+def test_a_file_that_is_nested_too_deeply_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(FilesRefused, match="nested too deeply"):
+        read_files([tmp_path / "deep.json"])
 
 
 def test_bare_data_sets_are_worklist_files_too(tmp_path: Path) -> None:
