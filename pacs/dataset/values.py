@@ -43,7 +43,8 @@ Values = Mapping[int, Value]
 
 def values_of(elements: Iterable[Element], character_set: str, order: str) -> dict[int, Value]:
     """
-    Give the values of elements by tag; those of bulk and unknown VRs are left out.
+    Give the values of elements by tag; those of bulk and unknown VRs are left out, and group lengths (PS3.5 7.2), which
+    would be wrong as soon as a value is changed or encoded anew.
 
     Args:
         character_set: where the elements themselves do not name one.
@@ -55,7 +56,7 @@ def values_of(elements: Iterable[Element], character_set: str, order: str) -> di
             character_set = element.value.decode("latin-1").strip("\0 ")
     values: dict[int, Value] = {}
     for element in elements:
-        value = _value(element, character_set, order)
+        value = _value(element, character_set, order) if element.tag & 0xFFFF else None
         if value is not None:
             values[element.tag] = value
     return values

@@ -5,6 +5,7 @@ Worklist items: their fields, what they are kept as, and files of them.
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pacs.workflow.errors import InvalidValue, MissingValue, WorkflowError
 from pacs.workflow.files import FilesRefused, items_of_wl, read_files
 from pacs.workflow.item import ItemStatus, item_from_fields, items_of
 from pacs.workflow.stored_form import from_stored, to_stored
+from tests.dicom import element
 from tests.worklist import scheduled, write_wl
 
 FIELDS: dict[str, Any] = {
@@ -181,6 +183,16 @@ def test_bare_data_sets_are_worklist_files_too(tmp_path: Path) -> None:
     (item,) = items_of_wl(whole[start:])
     assert item.text(tags.ACCESSION_NUMBER) == "ACC1"
     assert item.step[0x00400008].items is not None
+
+
+def test_group_lengths_are_not_kept() -> None:
+    """Old systems write them; answered, they would be wrong, since what is answered is encoded anew."""
+    step = element(0x00400000, "UL", bytes(4)) + element(tags.STEP_ID, "SH", b"S1")
+    sequence = element(tags.SCHEDULED_STEP_SEQUENCE, "SQ", struct.pack("<HHL", 0xFFFE, 0xE000, len(step)) + step)
+    patient = element(0x00100000, "UL", bytes(4)) + element(tags.PATIENT_ID, "LO", b"P1")
+    (item,) = items_of_wl(patient + element(0x00400000, "UL", bytes(4)) + sequence)
+    assert item.text(tags.PATIENT_ID) == "P1"
+    assert [tag for tag in (*item.values, *item.step) if not tag & 0xFFFF] == []
 
 
 @given(st.binary(max_size=300))
