@@ -67,11 +67,6 @@ def make_workflow(
     worklist = Worklist(archive=archive, bus=bus)
     steps = PerformedSteps(archive=archive, bus=bus)
     limit_bytes = configuration.server.limits.identifier_bytes
-    operator = Principal("pacsctl", OPERATOR_ADDRESS, Role.ADMINISTRATOR)
-
-    async def command(request: dict[str, Any], _: Progress) -> dict[str, Any]:
-        return await worklist.perform(request, operator)
-
     commitments = Commitments(
         archive=archive,
         queue=tasks,
@@ -98,5 +93,15 @@ def make_workflow(
             MPPSService(steps=steps, authorization=authorization, data_set_bytes=limit_bytes),
             StorageCommitmentService(commitments=commitments, archive=archive, authorization=authorization),
         ),
-        command,
+        worklist_command(worklist),
     )
+
+
+def worklist_command(worklist: Worklist) -> ControlCommand:
+    """Give what `pacsctl worklist` asks for."""
+    operator = Principal("pacsctl", OPERATOR_ADDRESS, Role.ADMINISTRATOR)
+
+    async def command(request: dict[str, Any], _: Progress) -> dict[str, Any]:
+        return await worklist.perform(request, operator)
+
+    return command

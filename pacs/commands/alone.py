@@ -16,6 +16,7 @@ from pacs.assembly.archive import ArchiveService, archive_settings
 from pacs.assembly.audit import make_audit_service
 from pacs.assembly.importing import import_commands
 from pacs.assembly.pseudonyms import vault_commands
+from pacs.assembly.workflow import worklist_command
 from pacs.config import Configuration
 from pacs.control.client import CommandFailed
 from pacs.control.lock import RootPathLock
@@ -26,6 +27,7 @@ from pacs.monitoring.metrics import Metrics
 from pacs.net.dispatch import ServiceDispatcher
 from pacs.ordered_service import OrderedMultiService
 from pacs.services.statuses import archive_failure
+from pacs.workflow.worklist import Worklist
 
 
 def perform_alone(
@@ -89,6 +91,7 @@ async def _perform(
     commands = {
         **vault_commands(configuration, archive=archive, bus=bus, audit=auditing.audit),
         **import_commands(archive, bus),
+        "worklist": worklist_command(Worklist(archive=archive, bus=bus)),
     }
     await maybeDeferred(whole.startService)
     try:

@@ -1,7 +1,7 @@
 """
 `pacsctl worklist`: scheduled procedure steps, added, listed, removed, and imported from files.
 
-A running server does it and tells who listens; without one the index is written here.
+A running server does it and tells who listens; without one it is done here, in the change feed and the audit log too.
 """
 
 from __future__ import annotations
@@ -13,15 +13,11 @@ from typing import Any, Final
 import click
 
 from pacs.archive.errors import IndexTooNew
-from pacs.archive.settings import ArchiveSettings
-from pacs.assembly.archive import archive_settings
 from pacs.command import Call
 from pacs.control.client import CommandFailed, NoServer, command_server
-from pacs.control.lock import RootPathLock, RootPathLocked
-from pacs.workflow.errors import WorkflowError
+from pacs.control.lock import RootPathLocked
 from pacs.workflow.files import FilesRefused, read_files
 from pacs.workflow.item import FIELD_NAMES
-from pacs.workflow.operations import perform
 from pacs.workflow.stored_form import to_stored
 
 REQUEST_CHARACTERS: Final = 128 << 10  # of data sets in one request: the control socket's lines have a limit
@@ -135,38 +131,26 @@ def _perform(call: Call, action: str, request: dict[str, Any]) -> dict[str, Any]
 
 
 def _perform_all(call: Call, action: str, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Have a running server do it, request by request; without one all of them are one transaction."""
-    settings = archive_settings(call.configuration())
-    whole = [{"action": action, **request} for request in requests]
+    """Have a running server do it, request by request; without one what is left is done here."""
+    configuration = call.configuration()
+    root_path = Path(configuration.storage.root_path)
+    results: list[dict[str, Any]] = []
     try:
         try:
-            return [command_server(settings.root_path, "worklist", request, lambda _: None) for request in whole]
+            for request in requests:
+                results.append(command_server(root_path, "worklist", {"action": action, **request}, lambda _: None))
         except NoServer:
-            return _without_server(settings, whole)
-    except (CommandFailed, WorkflowError, RootPathLocked, IndexTooNew, OSError) as error:
+            from pacs.commands.alone import perform_alone  # the archive takes its time
+
+            left = _as_one(requests[len(results) :])
+            results.append(perform_alone(configuration, "worklist", {"action": action, **left}))
+    except (CommandFailed, RootPathLocked, IndexTooNew, OSError) as error:
         call.fail(f"worklist {action}: {error}")
-
-
-def _without_server(settings: ArchiveSettings, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from pacs.archive.index.database import connect_writer, migrate  # SQLAlchemy takes its time
-    from pacs.archive.index.writer import IndexWriter
-
-    lock = RootPathLock(settings.root_path)
-    lock.acquire()
-    try:
-        settings.index_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        migrate(settings.index_path)
-        writer = IndexWriter(connect_writer(settings.index_path), conflict_noticed=lambda: None)
-        try:
-            writer.begin()
-            results = [perform(writer.execute, request).result for request in requests]
-            writer.commit()
-            writer.checkpoint()
-        except BaseException:
-            writer.rollback()
-            raise
-        finally:
-            writer.close()
-    finally:
-        lock.release()
     return results
+
+
+def _as_one(requests: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give one request for several of an import: what is done here needs no groups."""
+    if len(requests) == 1:
+        return requests[0]
+    return {"data_sets": [text for request in requests for text in request["data_sets"]]}

@@ -5,10 +5,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tests.audit import wait_for_record
 from tests.conftest import MakeServer
+from tests.http import HTTP
 from tests.server import Server
 from tests.worklist import accession_numbers, find, keys, pacsctl, scheduled, write_wl
 
@@ -74,6 +78,20 @@ def test_items_are_written_without_a_server_and_survive_a_new_index(tmp_path: Pa
         assert [answer.AccessionNumber for answer in find(server.port, keys())] == ["ACC9"]
     finally:
         assert server.stop() == 0
+
+
+def test_what_is_done_without_a_server_is_recorded_and_in_the_feed(tmp_path: Path) -> None:
+    server = Server(tmp_path, HTTP)
+    added = json.loads(pacsctl(server, *ADD, "--json").stdout)
+    files = write_wl(tmp_path / "wl", (scheduled(1), scheduled(2)))
+    assert pacsctl(server, "import", str(files)).stdout == "2 added, 0 replaced\n"
+    assert pacsctl(server, "remove", str(added["id"])).stdout == "removed 1\n"
+    with closing(sqlite3.connect(server.root / "index.db")) as index:
+        rows = index.execute("SELECT data FROM changes WHERE kind = 'worklist_changed' ORDER BY id").fetchall()
+    changes = [json.loads(data) for (data,) in rows]
+    assert [change["action"] for change in changes] == ["created", "created", "created", "deleted"]
+    assert {change["user"] for change in changes} == {"pacsctl"}
+    assert len(wait_for_record(server, "Procedure Record", number=4)) == 4
 
 
 def test_items_survive_a_server_that_is_killed_right_after_it_said_so(make_server: MakeServer) -> None:
