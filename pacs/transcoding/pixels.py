@@ -110,6 +110,8 @@ class FrameDecoder:
         frames, first = self._first_frame(facts, options)
         array, properties = first
         count: int = options["number_of_frames"]
+        cell_bytes: int = options["bits_allocated"] // 8
+        array = _in_cells(array, cell_bytes)
         if array.nbytes != frame_bytes:
             raise TranscodingError(f"a frame has {array.nbytes} bytes when decoded, {frame_bytes} were expected")
         changes: dict[int, tuple[str, bytes]] = {}
@@ -122,7 +124,7 @@ class FrameDecoder:
         return DecodedPixels(
             vr="OW" if options["bits_allocated"] > 8 else "OB",
             length=frame_bytes * count,
-            frames=_taken(count, chain([first], frames)),
+            frames=_taken(count, chain([first], frames), cell_bytes),
             changes=changes,
         )
 
@@ -219,9 +221,20 @@ def _counted(count: int, frames: Iterator[Any]) -> Iterator[Any]:
         yield frame
 
 
-def _taken(count: int, frames: Iterator[Any]) -> Iterator[bytes]:
+def _taken(count: int, frames: Iterator[Any], cell_bytes: int) -> Iterator[bytes]:
     for array, _ in _counted(count, frames):
-        yield array.tobytes()
+        yield _in_cells(array, cell_bytes).tobytes()
+
+
+def _in_cells(array: Any, cell_bytes: int) -> Any:
+    """
+    Give a frame in pixel cells of Bits Allocated (PS3.5 8.1.1).
+
+    The decoders of JPEG-LS and JPEG 2000 give the fewest bytes that hold the codestream's precision.
+    """
+    if array.itemsize < cell_bytes and cell_bytes in (2, 4):
+        return array.astype(f"{array.dtype.kind}{cell_bytes}")
+    return array
 
 
 class _WindowFile(io.RawIOBase):

@@ -12,16 +12,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import jpeg_ls  # type: ignore[import-untyped]
 import numpy as np
 import pydicom
 import pytest
+from openjpeg.utils import encode_array
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from pacs.transcoding.errors import TranscodingError
-from pacs.transcoding.syntaxes import COMPRESSED, ENCAPSULATED_UNCOMPRESSED, GE_PRIVATE, RLE_LOSSLESS, targets
+from pacs.transcoding.syntaxes import (
+    COMPRESSED,
+    ENCAPSULATED_UNCOMPRESSED,
+    GE_PRIVATE,
+    JPEG_2000_LOSSLESS,
+    JPEG_LS_LOSSLESS,
+    RLE_LOSSLESS,
+    targets,
+)
 from tests.dicom import element
 from tests.samples import Sample, samples
 from tests.server import run_tool
@@ -199,6 +209,37 @@ def test_an_icon_is_decoded_or_copied() -> None:
     read = as_read(transcoded(encoded(data_set, RLE_LOSSLESS), RLE_LOSSLESS, EXPLICIT), EXPLICIT)
     assert [item.PixelData for item in read.IconImageSequence] == [FRAMES[0], FRAMES[2]]
     assert read.PixelData == FRAMES[0] + FRAMES[1]
+
+
+@pytest.mark.parametrize("transfer_syntax", [JPEG_LS_LOSSLESS, JPEG_2000_LOSSLESS])
+@pytest.mark.parametrize(("bits_allocated", "bits_stored"), [(16, 8), (16, 7), (32, 12)])
+def test_a_codestream_of_few_bits_fills_the_cells_that_are_allocated(
+    transfer_syntax: str, bits_allocated: int, bits_stored: int
+) -> None:
+    """Bits Stored is the codestream's precision, Bits Allocated may be more (PS3.5 8.2.3, 8.2.4)."""
+    frames = np.arange(2 * 64 * 64).reshape(2, 64, 64) % (1 << bits_stored)
+    coded = frames.astype("u1" if bits_stored <= 8 else "u2")
+    codestreams = [
+        bytes(encode_array(frame, bits_stored=bits_stored))
+        if transfer_syntax == JPEG_2000_LOSSLESS
+        else bytes(jpeg_ls.encode_array(frame))
+        for frame in coded
+    ]
+    data_set = image(
+        NumberOfFrames=2,
+        Rows=64,
+        Columns=64,
+        BitsAllocated=bits_allocated,
+        BitsStored=bits_stored,
+        HighBit=bits_stored - 1,
+        PixelData=encapsulate(codestreams),
+    )
+    data_set["PixelData"].is_undefined_length = True
+    data = encoded(data_set, transfer_syntax)
+    for target in UNCOMPRESSED:
+        read = as_read(transcoded(data, transfer_syntax, target), target)
+        assert (read.BitsAllocated, read.BitsStored) == (bits_allocated, bits_stored)
+        assert np.array_equal(read.pixel_array, frames)
 
 
 def test_missing_frames_are_an_error() -> None:
