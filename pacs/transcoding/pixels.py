@@ -69,6 +69,7 @@ _PLUGINS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The decoders of each transfer syntax, in the order in which they are tried on its first frame."""
 
+_JPEG: Final = frozenset((JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1))
 _BECOMES_RGB: Final = frozenset((JPEG_BASELINE, JPEG_EXTENDED))
 _COPIES_OF_A_FRAME: Final = 6  # that decoding holds at once, at most
 
@@ -132,6 +133,8 @@ class FrameDecoder:
         """Give the frames of the first decoder that can decode the first of them, and that."""
         decoder = get_decoder(UID(self._transfer_syntax_uid))
         offsets = self._extended_offsets(facts)
+        if self._transfer_syntax_uid in _JPEG and options["bits_allocated"] == 8:
+            options = {**options, "bits_stored": 8}  # GDCM aborts at less; the codestream says how many it has
         faults = []
         for plugin in _PLUGINS[self._transfer_syntax_uid]:
             frames = decoder.iter_array(
