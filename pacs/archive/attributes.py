@@ -13,7 +13,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from pacs.dataset.charset import decode_text
+from pacs.dataset.charset import ONE_VALUE_VRS, decode_text
 from pacs.dataset.scanner import ScannedDataSet
 
 
@@ -158,7 +158,8 @@ def _number(raw: bytes, is_little_endian: bool) -> str:
 
 def _text(raw: bytes, vr: str, character_set: str) -> str:
     if vr in _TEXT_VRS:
-        return decode_text(raw, character_set, is_person_name=vr in _NAME_VRS).strip(_PADDING)
+        text = decode_text(raw, character_set, is_person_name=vr in _NAME_VRS, is_one_value=vr in ONE_VALUE_VRS)
+        return text.strip(_PADDING)
     return raw.decode("latin-1").strip(_PADDING)
 
 

@@ -43,6 +43,9 @@ _SINGLE: Final[Mapping[str, str]] = {
 CHARACTER_SETS: Final = tuple(term for term in _SINGLE if term)
 """The defined terms of Specific Character Set that are understood, without code extensions."""
 
+ONE_VALUE_VRS: Final = frozenset(("LT", "ST", "UT"))
+"""Text in which 5CH divides nothing (PS3.5 table 6.2-1)."""
+
 _WITHOUT_EXTENSIONS: Final = frozenset(("ISO_IR 192", "GB18030", "GBK"))
 
 
@@ -80,16 +83,18 @@ def _decode(raw: bytes, codec: str) -> str:
             return raw.decode("ascii")
         except UnicodeDecodeError:
             return raw.decode("utf-8", "replace")
-    text = raw.decode(codec, "replace")
-    return text.replace("\\", YEN) if codec == SHIFT_JIS else text
+    return raw.decode(codec, "replace")
 
 
-def decode_text(raw: bytes, specific_character_set: str, *, is_person_name: bool = False) -> str:
+def decode_text(
+    raw: bytes, specific_character_set: str, *, is_person_name: bool = False, is_one_value: bool = False
+) -> str:
     """
     Give the text of a value; never fails.
 
     Args:
         specific_character_set: values of (0008,0005) with backslashes between them; "" is the default repertoire.
+        is_one_value: 5CH divides nothing: it is the character that the set has there.
     """
     if raw.isascii() and ESCAPE not in raw:
         return raw.decode("ascii")
@@ -98,16 +103,18 @@ def decode_text(raw: bytes, specific_character_set: str, *, is_person_name: bool
     if ESCAPE in raw and (_uses_extensions(terms) or first == DEFAULT_REPERTOIRE):
         return decode_extended(raw, first, is_person_name=is_person_name, decode=_decode)
     text = _decode(raw, first)
-    return text.replace(YEN, "\\") if first == SHIFT_JIS and is_person_name else text  # 5CH divides values of names
+    return text.replace("\\", YEN) if first == SHIFT_JIS and is_one_value else text
 
 
-def encode_text(text: str, specific_character_set: str, *, is_person_name: bool = False) -> bytes | None:
+def encode_text(
+    text: str, specific_character_set: str, *, is_person_name: bool = False, is_one_value: bool = False
+) -> bytes | None:
     """Give a text's bytes in a character set, with code extensions if it has them; None when it can't represent it."""
     if text.isascii():
         return text.encode("ascii")
     terms = _terms(specific_character_set)
     codec = _codec_of(terms[0])
-    if codec is None or (codec == SHIFT_JIS and is_person_name and YEN in text):  # its 5CH would divide the name
+    if codec is None or (codec == SHIFT_JIS and not is_one_value and YEN in text):  # its 5CH would divide
         return None
     if _uses_extensions(terms):
         return encode_extended(text, codec, terms, is_person_name=is_person_name)

@@ -10,7 +10,7 @@ from struct import Struct
 from struct import error as StructError
 from typing import Final
 
-from pacs.dataset.charset import UTF_8, decode_text, encode_text
+from pacs.dataset.charset import ONE_VALUE_VRS, UTF_8, decode_text, encode_text
 from pacs.dataset.dictionary import vr_of
 from pacs.dataset.elements import Element, ElementEncoder
 
@@ -74,7 +74,8 @@ def _value(element: Element, character_set: str, order: str) -> Value | None:
 def text_of(raw: bytes, vr: str, character_set: str, order: str) -> str:
     """Give a raw value as text."""
     if vr in _TEXT_VRS:
-        return decode_text(raw, character_set, is_person_name=vr == "PN").strip("\0 ")
+        text = decode_text(raw, character_set, is_person_name=vr == "PN", is_one_value=vr in ONE_VALUE_VRS)
+        return text.strip("\0 ")
     if vr == "AT":
         half = Struct(order + "HH")
         return "\\".join(f"{group:04X}{number:04X}" for group, number in half.iter_unpack(raw[: len(raw) & ~3]))
@@ -128,7 +129,12 @@ class ValueEncoder:
         if (value.vr, self._order) in _NUMBERS or value.vr == "AT":
             return self._encoder.element(tag, value.vr, number_bytes(value.text, value.vr, self._order))
         if value.vr in _TEXT_VRS:
-            data = encode_text(value.text, character_set, is_person_name=value.vr == "PN")
+            data = encode_text(
+                value.text,
+                character_set,
+                is_person_name=value.vr == "PN",
+                is_one_value=value.vr in ONE_VALUE_VRS,
+            )
             if data is None:
                 return None
         else:

@@ -16,7 +16,7 @@ from typing import Final
 from pacs.archive.attributes import SPECIFIC_CHARACTER_SET, Level
 from pacs.archive.keys import LEVELS, UNIQUE_KEYS, is_within, key_vr, level_of
 from pacs.archive.query import Condition, Equals, Query, QueryError, SequenceKey, combined, condition_for, name_of
-from pacs.dataset.charset import decode_text
+from pacs.dataset.charset import ONE_VALUE_VRS, decode_text
 from pacs.dataset.elements import Element
 from pacs.dimse import IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, DIMSEError
 from pacs.services.sop_classes import PATIENT_ROOT_FIND, PATIENT_STUDY_ONLY_FIND, STUDY_ROOT_FIND
@@ -258,7 +258,8 @@ class KeyParser:
             return "\\".join(str(int.from_bytes(n, self._byte_order, signed=_NUMBER_VRS[vr])) for n in numbers)
         if value.isascii() and b"\x1b" not in value:
             return value.decode("ascii").strip("\0 ")
-        return decode_text(value, self._character_set, is_person_name=vr == "PN").strip("\0 ")
+        text = decode_text(value, self._character_set, is_person_name=vr == "PN", is_one_value=vr in ONE_VALUE_VRS)
+        return text.strip("\0 ")
 
 
 _BINARY: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN", "AT", "FL", "FD", "SV", "UV"))

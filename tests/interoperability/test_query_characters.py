@@ -7,6 +7,7 @@ C.4.1.1.3).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -123,6 +124,27 @@ def test_a_name_is_found_by_bytes_that_pydicom_does_not_write(
     with Client(filled.port, (STUDY_ROOT, EXPLICIT)) as client:
         client.socket.sendall(pdv(encode_command(request), is_command=True) + pdv(identifier))
         assert statuses_of(client) == [0xFF00] * count + [0]
+
+
+def test_each_of_several_texts_in_katakana_is_found(tmp_path: Path) -> None:
+    """In JIS X 0201 5CH divides values too, though it looks like a yen sign (PS3.5 6.2, LO)."""
+    elements = (
+        (0x00080005, "CS", b"ISO_IR 13"),
+        (0x00080016, "UI", CT_IMAGE_STORAGE.encode()),
+        (0x00080018, "UI", b"1.2.67.1.1"),
+        (0x00081080, "LO", b"\xd4\xcf\xc0\xde\\\xc0\xcf"),
+        (0x0020000D, "UI", b"1.2.67"),
+        (0x0020000E, "UI", b"1.2.67.1"),
+    )
+    server = Server(tmp_path)
+    server.start()
+    with Client(server.port, (CT_IMAGE_STORAGE, EXPLICIT)) as client:
+        assert client.store(b"".join(element(*e) for e in elements), "1.2.67.1.1").status == 0
+    identifier = keys("STUDY", StudyInstanceUID="", AdmittingDiagnosesDescription="ﾀﾏ")
+    identifier.SpecificCharacterSet = "ISO_IR 192"
+    (match,) = find(server.port, identifier).identifiers
+    assert list(match.AdmittingDiagnosesDescription) == ["ﾔﾏﾀﾞ", "ﾀﾏ"]
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize("patient_id", STORED)

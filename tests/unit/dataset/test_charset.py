@@ -75,14 +75,16 @@ def test_what_a_character_set_lacks_is_not_encoded(name: str, character_set: str
     assert encode_text(name, character_set, is_person_name=True) is None
 
 
-def test_what_divides_names_is_no_yen_sign() -> None:
-    """JIS X 0201 has the sign at 5CH, which in names can be nothing but what divides them (PS3.5 6.2, PN)."""
+@pytest.mark.parametrize("is_person_name", [True, False])
+def test_what_divides_values_is_no_yen_sign(is_person_name: bool) -> None:
+    """JIS X 0201 has the sign at 5CH, which divides the values of all text but LT, ST and UT (PS3.5 6.2)."""
     raw = b"\xd4\xcf\xc0\xde\\\xc0\xcf"
     for character_set in ("ISO_IR 13", "ISO 2022 IR 13\\ISO 2022 IR 87"):
-        assert decode_text(raw, character_set, is_person_name=True) == "ﾔﾏﾀﾞ\\ﾀﾏ"
-        assert encode_text("ﾔﾏﾀﾞ\\ﾀﾏ", character_set, is_person_name=True) == raw
-        assert encode_text("¥ﾀﾏ", character_set, is_person_name=True) is None
-    assert decode_text(raw, "ISO_IR 13") == "ﾔﾏﾀﾞ¥ﾀﾏ"
+        assert decode_text(raw, character_set, is_person_name=is_person_name) == "ﾔﾏﾀﾞ\\ﾀﾏ"
+        assert encode_text("ﾔﾏﾀﾞ\\ﾀﾏ", character_set, is_person_name=is_person_name) == raw
+        assert encode_text("¥ﾀﾏ", character_set, is_person_name=is_person_name) is None
+    assert decode_text(raw, "ISO_IR 13", is_one_value=True) == "ﾔﾏﾀﾞ¥ﾀﾏ"
+    assert encode_text("ﾔﾏﾀﾞ¥ﾀﾏ", "ISO_IR 13", is_one_value=True) == raw
 
 
 @given(raw=st.binary(max_size=60), character_set=st.sampled_from([*NAMES, "", "nonsense", "\\ISO 2022 IR 13"]))
