@@ -2,7 +2,8 @@
 Specific Character Set: bytes to text and back (PS3.5 section 6.1, PS3.3 C.12.1.1.2).
 
 Single-byte repertoires, ISO 2022 code extensions, and the multi-byte repertoires without them. Decoding never fails:
-what has no meaning becomes U+FFFD.
+a byte from 80H on that has no meaning is read as Latin-1, so that values which differ stay different; what else has
+none becomes U+FFFD.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ CHARACTER_SETS: Final = tuple(term for term in _SINGLE if term)
 ONE_VALUE_VRS: Final = frozenset(("LT", "ST", "UT"))
 """Text in which 5CH divides nothing (PS3.5 table 6.2-1)."""
 
+_LATIN_1_INSTEAD: Final = "pacs.latin-1"
 _WITHOUT_EXTENSIONS: Final = frozenset(("ISO_IR 192", "GB18030", "GBK"))
 
 
@@ -76,14 +78,19 @@ def _uses_extensions(terms: Sequence[str]) -> bool:
     return terms[0] not in _WITHOUT_EXTENSIONS and (len(terms) > 1 or terms[0].startswith("ISO 2022"))
 
 
+def _as_latin_1(error: UnicodeError) -> tuple[str, int]:
+    """Give bytes that have no meaning in a character set; one below 80H could be taken for a delimiter."""
+    assert isinstance(error, UnicodeDecodeError)
+    bad = error.object[error.start : error.end]
+    return "".join(chr(byte) if byte >= 0x80 else "\N{REPLACEMENT CHARACTER}" for byte in bad), error.end
+
+
+codecs.register_error(_LATIN_1_INSTEAD, _as_latin_1)
+
+
 def _decode(raw: bytes, codec: str) -> str:
-    if codec == DEFAULT_REPERTOIRE:
-        # bytes beyond the repertoire are common without Specific Character Set; none is lost as U+FFFD if it is UTF-8
-        try:
-            return raw.decode("ascii")
-        except UnicodeDecodeError:
-            return raw.decode("utf-8", "replace")
-    return raw.decode(codec, "replace")
+    # bytes beyond the default repertoire are common without Specific Character Set: UTF-8, or else Latin-1
+    return raw.decode("utf-8" if codec == DEFAULT_REPERTOIRE else codec, _LATIN_1_INSTEAD)
 
 
 def decode_text(

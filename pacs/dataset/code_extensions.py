@@ -70,7 +70,7 @@ def _extension_at(raw: bytes, position: int) -> Extension | None:
 
 def decode_extended(raw: bytes, first: str, *, is_person_name: bool, decode: Callable[[bytes, str], str]) -> str:
     """
-    Give the text of a value with escape sequences; what has no meaning becomes U+FFFD.
+    Give the text of a value with escape sequences; one that has no meaning becomes U+FFFD.
 
     After a delimiter the first character set holds again (PS3.5 6.1.2.5.3); a byte of a two-byte character is none.
 

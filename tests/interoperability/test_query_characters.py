@@ -147,6 +147,27 @@ def test_each_of_several_texts_in_katakana_is_found(tmp_path: Path) -> None:
     assert server.stop() == 0
 
 
+def test_patients_who_differ_in_undeclared_bytes_are_two(tmp_path: Path) -> None:
+    """Specific Character Set is missing, as with many an old device, and they are neither ASCII nor UTF-8."""
+    server = Server(tmp_path)
+    server.start()
+    with Client(server.port, (CT_IMAGE_STORAGE, EXPLICIT)) as client:
+        for number, letter in enumerate((b"\xc4", b"\xd6"), start=1):
+            elements = (
+                (0x00080016, "UI", CT_IMAGE_STORAGE.encode()),
+                (0x00080018, "UI", b"1.2.68.%d.1.1" % number),
+                (0x00100010, "PN", b"M\xfcller"),
+                (0x00100020, "LO", letter + b"1"),
+                (0x0020000D, "UI", b"1.2.68.%d" % number),
+                (0x0020000E, "UI", b"1.2.68.%d.1" % number),
+            )
+            assert client.store(b"".join(element(*e) for e in elements), f"1.2.68.{number}.1.1").status == 0
+    identifier = keys("STUDY", PatientID="", PatientName="müller")
+    identifier.SpecificCharacterSet = "ISO_IR 192"
+    assert sorted(find(server.port, identifier).values("PatientID")) == ["Ä1", "Ö1"]
+    assert server.stop() == 0
+
+
 @pytest.mark.parametrize("patient_id", STORED)
 @pytest.mark.parametrize("asked_in", ["own", "ISO_IR 192", "ISO_IR 100", ""])
 def test_a_name_is_answered_in_the_set_of_the_query_or_in_utf_8(filled: Server, patient_id: str, asked_in: str) -> None:

@@ -87,6 +87,13 @@ def test_what_divides_values_is_no_yen_sign(is_person_name: bool) -> None:
     assert encode_text("ﾔﾏﾀﾞ¥ﾀﾏ", "ISO_IR 13", is_one_value=True) == raw
 
 
+@pytest.mark.parametrize("character_set", ["", "nonsense", "ISO_IR 192"])
+def test_latin_1_that_is_not_declared_is_not_lost(character_set: str) -> None:
+    """Two patients must not become one because their identifiers have bytes without a meaning."""
+    assert decode_text(b"M\xfcller \xc41", character_set) == "Müller Ä1"
+    assert decode_text("Müller ".encode() + b"\xc41", character_set) == "Müller Ä1"
+
+
 @given(raw=st.binary(max_size=60), character_set=st.sampled_from([*NAMES, "", "nonsense", "\\ISO 2022 IR 13"]))
 def test_any_bytes_are_some_text(raw: bytes, character_set: str) -> None:
     assert isinstance(decode_text(b"\x1b" + raw, character_set, is_person_name=True), str)
