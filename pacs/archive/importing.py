@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from io import BufferedReader
@@ -25,13 +26,17 @@ from pacs.archive.errors import ArchiveError, IdentityConflict
 from pacs.archive.interfaces import InstanceHeader
 from pacs.dataset.errors import DataSetError
 from pacs.dataset.part10 import FileMeta, read_file_meta
-from pacs.dataset.transfer_syntaxes import keeps_pixels
+from pacs.dataset.selection import select_elements
+from pacs.dataset.transfer_syntaxes import is_deflated, keeps_pixels
 from pacs.events import EventBus, IntegrityAlarm
 from pacs.security.access import Principal
 
 FILES_AT_ONCE: Final = 8
 READ_BYTES: Final = 256 << 10
+HEAD_BYTES: Final = 64 << 10  # of a data set: its UIDs are at the beginning
 DIRECTORY: Final = "1.2.840.10008.1.3.10"  # Media Storage Directory: a DICOMDIR
+SOP_CLASS_UID: Final = 0x00080016
+SOP_INSTANCE_UID: Final = 0x00080018
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -90,7 +95,7 @@ class Importer:
 
     async def _import(self, path: Path) -> None:
         try:
-            file, meta, length = await deferToThread(_open_in_thread, path)
+            file, header, length = await deferToThread(_open_in_thread, path)
         except DataSetError:
             self._counts["no_dicom_file"] += 1
             return
@@ -98,7 +103,7 @@ class Importer:
             self._fail(path, error.strerror or str(error))
             return
         try:
-            self._counts[await self._store(file, meta, length)] += 1
+            self._counts[await self._store(file, header, length)] += 1
         except ArchiveError as error:
             self._fail(path, error.comment)
         except OSError as error:
@@ -109,12 +114,11 @@ class Importer:
     def _fail(self, path: Path, reason: str) -> None:
         self._failed.append({"path": str(path), "reason": reason})
 
-    async def _store(self, file: BufferedReader, meta: FileMeta, length: int) -> str:
-        if meta.sop_class_uid == DIRECTORY:
+    async def _store(self, file: BufferedReader, header: InstanceHeader, length: int) -> str:
+        if header.sop_class_uid == DIRECTORY:
             return "no_dicom_file"
-        if not self._is_storage(meta.sop_class_uid) or not keeps_pixels(meta.transfer_syntax_uid):
+        if not self._is_storage(header.sop_class_uid) or not keeps_pixels(header.transfer_syntax_uid):
             raise ArchiveError("its SOP class or transfer syntax is none of storage")
-        header = InstanceHeader(meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid)
         if not self._compares and await self._is_there(header, length):
             return "skipped"
         try:
@@ -128,7 +132,7 @@ class Importer:
         except IdentityConflict as error:
             self._bus.publish(
                 IntegrityAlarm(
-                    description=error.comment, subject=meta.sop_instance_uid, calling_ae=self._principal.name
+                    description=error.comment, subject=header.sop_instance_uid, calling_ae=self._principal.name
                 )
             )
             raise
@@ -142,15 +146,40 @@ class Importer:
         )
 
 
-def _open_in_thread(path: Path) -> tuple[BufferedReader, FileMeta, int]:
-    """Open a file; give it at its data set, what its head says, and how long the data set is."""
+def _open_in_thread(path: Path) -> tuple[BufferedReader, InstanceHeader, int]:
+    """Open a file; give it at its data set, what it has, and how long the data set is."""
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # a pipe would wait
     try:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "no regular file")
         meta = read_file_meta(file)
         file.seek(meta.data_set_offset)
-        return file, meta, os.fstat(file.fileno()).st_size - meta.data_set_offset
+        header = _header(file.read(HEAD_BYTES), meta)
+        file.seek(meta.data_set_offset)
+        return file, header, status.st_size - meta.data_set_offset
     except BaseException:
         file.close()
         raise
+
+
+def _header(data: bytes, meta: FileMeta) -> InstanceHeader:
+    """
+    Say which object it is: as the data set has it, or else the File Meta Information.
+
+    PS3.10 7.1 wants them equal, but programs that edit a data set leave the head as it was.
+
+    Args:
+        data: the beginning of the data set.
+    """
+    transfer_syntax_uid = meta.transfer_syntax_uid
+    uids = {SOP_CLASS_UID: meta.sop_class_uid, SOP_INSTANCE_UID: meta.sop_instance_uid}
+    try:
+        if is_deflated(transfer_syntax_uid):
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, HEAD_BYTES)
+        elements = select_elements(data, transfer_syntax_uid, frozenset(uids))
+    except (DataSetError, zlib.error):
+        elements = {}  # it is refused when it was read to the end
+    for tag, element in elements.items():
+        uids[tag] = element.value.decode("latin-1").strip("\0 ") or uids[tag]
+    return InstanceHeader(uids[SOP_CLASS_UID], uids[SOP_INSTANCE_UID], transfer_syntax_uid)

@@ -95,6 +95,16 @@ def test_without_a_server_the_archive_is_filled_all_the_same(server: Server, fol
     assert run_import(server, folder)["skipped"] == FILES
 
 
+@pytest.mark.parametrize("name", ["rtplan.dcm", "rtdose_expb.dcm", "chrJapMulti.dcm"])
+def test_a_file_whose_head_is_of_another_object_is_imported(server: Server, name: str) -> None:
+    """Who edits a data set often leaves the File Meta Information as it was; the data set is the object."""
+    (sample,) = (sample for sample in samples() if sample.path.name == name)
+    assert uid_in_head(sample) != sample.sop_instance_uid
+    assert run_import(server, sample.path)["stored"] == 1
+    assert stored_data_sets(server) == {sample.data_set}
+    assert run_import(server, sample.path)["skipped"] == 1
+
+
 def test_objects_that_are_to_be_deidentified_are_not_imported_past_it(tmp_path: Path, folder: Path) -> None:
     server = Server(tmp_path, {"security": {"anonymization": {"auto_anonymize": True}}})
     command = [str(Path(sys.executable).with_name("pacsctl")), "import", str(folder), "-c", str(server.config)]
