@@ -66,7 +66,6 @@ def make_workflow(
     """
     worklist = Worklist(archive=archive, bus=bus)
     steps = PerformedSteps(archive=archive, bus=bus)
-    limit_bytes = configuration.server.limits.identifier_bytes
     commitments = Commitments(
         archive=archive,
         queue=tasks,
@@ -88,9 +87,9 @@ def make_workflow(
                 bus=bus,
                 metrics=metrics,
                 clock=reactor,
-                identifier_bytes=limit_bytes,
+                identifier_bytes=configuration.server.limits.identifier_bytes,
             ),
-            MPPSService(steps=steps, authorization=authorization, data_set_bytes=limit_bytes),
+            MPPSService(steps=steps, archive=archive, authorization=authorization),
             StorageCommitmentService(commitments=commitments, archive=archive, authorization=authorization),
         ),
         worklist_command(worklist),

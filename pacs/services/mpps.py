@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pacs.archive.archive import Archive
 from pacs.archive.errors import ArchiveError
 from pacs.dataset.elements import read_elements
 from pacs.dataset.errors import DataSetError
@@ -80,6 +81,8 @@ STATUS_OF: Final[Mapping[type[WorkflowError], int]] = {
     StepIsFinal: Status.PROCESSING_FAILURE,
 }
 
+LONGEST_STEP_BYTES: Final = 4 << 20  # about 40,000 images
+
 NOTIFIED_WITHIN_S: Final = 60.0
 ANSWERED_WITHIN_S: Final = 30.0
 
@@ -101,10 +104,10 @@ class MPPSService:
     log: ClassVar[Logger] = Logger()
     _support = AbstractSyntaxSupport(accepts_transfer_syntax=is_for_messages)
 
-    def __init__(self, *, steps: PerformedSteps, authorization: Authorization, data_set_bytes: int) -> None:
+    def __init__(self, *, steps: PerformedSteps, archive: Archive, authorization: Authorization) -> None:
         self._steps = steps
+        self._archive = archive
         self._authorization = authorization
-        self._data_set_bytes = data_set_bytes
         self.handlers: Mapping[type[Command], Handler] = {
             NCreateRQ: self.n_create,
             NSetRQ: self.n_set,
@@ -155,7 +158,7 @@ class MPPSService:
         wanted = request.attribute_identifier_list
         found = {tag: value for tag, value in step.values.items() if not wanted or tag in wanted}
         status = OPTIONAL_ATTRIBUTES_NOT_SUPPORTED if any(tag not in found for tag in wanted) else Status.SUCCESS
-        encoded = ValueEncoder(context.transfer_syntax).data_set(found, "")
+        encoded = await self._archive.in_thread(ValueEncoder(context.transfer_syntax).data_set, found, "")
         return Answer(request.response(status, has_data_set=True), encoded)
 
     # -- within
@@ -164,15 +167,11 @@ class MPPSService:
         if data_set is None:
             raise DIMSEError(Status.MISSING_ATTRIBUTE, "there is no data set")
         try:
-            raw = await data_set.read(self._data_set_bytes)
+            raw = await data_set.read(LONGEST_STEP_BYTES)
         except DIMSEError as error:
             raise DIMSEError(Status.RESOURCE_LIMITATION, error.comment) from error
-        try:
-            elements = read_elements(raw, context.transfer_syntax)
-        except DataSetError as error:
-            raise DIMSEError(Status.PROCESSING_FAILURE, f"data set: {error}") from error
-        order = "<" if TRANSFER_SYNTAXES[context.transfer_syntax].is_little_endian else ">"
-        return values_of(elements, "", order)
+        values: Values = await self._archive.in_thread(_values_of, raw, context.transfer_syntax)
+        return values
 
     def _new_uid(self, association: Association, request: NCreateRQ, values: Values) -> str:
         """Give the UID of the request; some modalities put it into the data set, or leave it to us."""
@@ -188,6 +187,14 @@ class MPPSService:
             sop_instance_uid=uid,
         )
         return uid
+
+
+def _values_of(raw: bytes, transfer_syntax: str) -> Values:
+    try:
+        elements = read_elements(raw, transfer_syntax)
+    except DataSetError as error:
+        raise DIMSEError(Status.PROCESSING_FAILURE, f"data set: {error}") from error
+    return values_of(elements, "", "<" if TRANSFER_SYNTAXES[transfer_syntax].is_little_endian else ">")
 
 
 def _require_class(context: AcceptedContext, sop_class_uid: str, needed: str) -> None:

@@ -403,11 +403,20 @@ def test_a_step_of_another_patient_than_its_item_is_kept_and_logged(server: Serv
 
 def test_a_step_that_is_too_long_is_refused_and_harms_nobody(server: Server) -> None:
     step = in_progress(50)
-    step.CommentsOnThePerformedProcedureStep = "x" * 1000
-    step.PerformedSeriesSequence = [ended().PerformedSeriesSequence[0] for _ in range(5000)]
+    step.add_new(0x0040A160, "UT", "x" * (5 << 20))
     with modality(server) as association:
         assert create(association, step, generate_uid()).Status == 0x0213
         assert create(association, in_progress(50), generate_uid()).Status == SUCCESS
+
+
+def test_a_step_names_every_image_of_a_long_examination(server: Server) -> None:
+    uid = generate_uid()
+    with modality(server) as association:
+        assert create(association, in_progress(50), uid).Status == SUCCESS
+        assert change(association, ended(images=20_000), uid).Status == SUCCESS
+        _, kept = get(association, uid)
+    assert kept is not None
+    assert len(kept.PerformedSeriesSequence[0].ReferencedImageSequence) == 20_000
 
 
 def test_attributes_are_given_as_they_are_asked_for(server: Server) -> None:
