@@ -182,19 +182,21 @@ class Commitments:
 
     async def _perform(self, task: Task) -> Sequence[CommitmentCompleted]:
         request = CommitmentRequest.of_payload(task.payload)
-        association = self._association_for(task)
         node = self._nodes.get(request.calling_ae_title)
-        if association is None and node is None:
+        if node is None and self._association_for(task) is None:
             raise GiveUp(NOBODY_TO_TELL)
         findings, report = await self._judge(task, request)
-        await self._tell(report, association, node, request)
+        await self._tell(task, report, node, request)
         return [self._ended(task, request, report, findings)]
 
-    async def _tell(
-        self, report: Report, association: Association | None, node: RemoteNode | None, request: CommitmentRequest
-    ) -> None:
-        """Report over the requester's association, and when it does not take it, over one of ours."""
-        reason = ""
+    async def _tell(self, task: Task, report: Report, node: RemoteNode | None, request: CommitmentRequest) -> None:
+        """
+        Report over the requester's association, and when it does not take it, over one of ours.
+
+        Meanwhile the requester may have asked again, over another association.
+        """
+        association = self._association_for(task)
+        reason = "the association of the request has ended"
         if association is not None:
             try:
                 return await self._reporter.report_over(association, report, can_wait=node is None)
@@ -206,7 +208,7 @@ class Commitments:
                 return await self._reporter.report_to(node, report, principal)
             except NotTaken as error:
                 reason = str(error)
-        elif association is None or not association.is_open:
+        elif self._association_for(task) is None:
             raise GiveUp(NOBODY_TO_TELL)
         raise TryAgain(reason)
 

@@ -179,23 +179,27 @@ def test_what_a_full_server_refused_fails_for_want_of_resources(make_server: Mak
     assert commit(server, (CT_IMAGE_STORAGE, "1.2.3")).failed == {"1.2.3": RESOURCE_LIMITATION}
 
 
+def ask(client: Client, message_id: int, reference: Reference, transaction: str) -> None:
+    """Send an N-ACTION, and wait for nothing."""
+    item = element(0x00081150, "UI", reference[0].encode()) + element(0x00081155, "UI", reference[1].encode())
+    sequence = element(0x00081199, "SQ", struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item)
+    client.send_command(
+        NActionRQ(
+            message_id=message_id,
+            requested_sop_class_uid=PUSH_MODEL,
+            requested_sop_instance_uid=WELL_KNOWN_INSTANCE,
+            action_type_id=1,
+            has_data_set=True,
+        )
+    )
+    client.socket.sendall(pdv(element(0x00081195, "UI", transaction.encode()) + sequence))
+
+
 def test_the_next_report_comes_when_the_last_was_answered(server: Server) -> None:
     """Asynchronous operations are not negotiated: one request at a time goes either way (PS3.7 D.3.3.3)."""
     with Client(server.port, (PUSH_MODEL, EXPLICIT), calling=WITHOUT_ADDRESS) as client:
-        for number, (_, uid) in enumerate(stored(server, 3)):
-            item = element(0x00081150, "UI", CT_IMAGE_STORAGE.encode()) + element(0x00081155, "UI", uid.encode())
-            sequence = struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item
-            client.send_command(
-                NActionRQ(
-                    message_id=number,
-                    requested_sop_class_uid=PUSH_MODEL,
-                    requested_sop_instance_uid=WELL_KNOWN_INSTANCE,
-                    action_type_id=1,
-                    has_data_set=True,
-                )
-            )
-            transaction = element(0x00081195, "UI", generate_uid().encode())
-            client.socket.sendall(pdv(transaction + element(0x00081199, "SQ", sequence)))
+        for number, reference in enumerate(stored(server, 3)):
+            ask(client, number, reference, generate_uid())
         reported = 0
         while reported < 3:
             message = client.request()
@@ -206,6 +210,24 @@ def test_the_next_report_comes_when_the_last_was_answered(server: Server) -> Non
             else:
                 assert isinstance(message, NActionRSP)
                 assert message.status == SUCCESS
+
+
+def test_who_asks_again_over_another_association_is_told_there(server: Server) -> None:
+    """It gives the first one up while a report is on its way there."""
+    (reference,) = stored(server)
+    transaction = generate_uid()
+    first, second = (Client(server.port, (PUSH_MODEL, EXPLICIT), calling=WITHOUT_ADDRESS) for _ in range(2))
+    ask(first, 1, reference, transaction)
+    assert isinstance(first.request(), NActionRSP)
+    assert isinstance(first.request(), NEventReportRQ)
+    ask(second, 1, reference, transaction)
+    assert isinstance(second.request(), NActionRSP)
+    first.socket.close()
+    report = second.request(within_s=15)
+    assert isinstance(report, NEventReportRQ)
+    second.send_command(report.response(SUCCESS))
+    wait_for_task(server, transaction, "done")
+    second.socket.close()
 
 
 def test_many_objects_are_answered_in_one_report(server: Server) -> None:
