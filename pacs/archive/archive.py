@@ -365,10 +365,15 @@ class Archive:
             raise ObjectGone("the object has been replaced or deleted") from None
         except OSError as error:
             raise StorageFailed(f"the object can't be opened: {error.strerror}") from error
+        status = os.fstat(descriptor)
         file = DataSetFile(
-            descriptor, stored.data_set_offset, stored.size_bytes - stored.data_set_offset, stored.transfer_syntax_uid
+            descriptor,
+            stored.data_set_offset,
+            stored.size_bytes - stored.data_set_offset,
+            stored.transfer_syntax_uid,
+            (status.st_ino, status.st_mtime_ns),
         )
-        if os.fstat(descriptor).st_size != stored.size_bytes:
+        if status.st_size != stored.size_bytes:
             file.close()
             raise StorageFailed("the object's file has not the length that it should have")
         return file

@@ -46,6 +46,7 @@ class StoredObject:
     Attributes:
         path: below the archive's root; empty when it is not there any more.
         size_bytes: of its file.
+        received_at: microseconds since 1970, UTC.
     """
 
     kind: Kind
@@ -53,6 +54,7 @@ class StoredObject:
     path: str
     data_set_offset: int
     size_bytes: int
+    received_at: int = 0
 
     @property
     def sop_class_uid(self) -> str:
@@ -194,8 +196,8 @@ class ObjectCursor:
 def _read_page(connection: sqlite3.Connection, wanted: list[tuple[int, Kind]]) -> list[StoredObject]:
     marks = ", ".join("?" * len(wanted))
     rows = connection.execute(
-        "SELECT pk, sop_instance_uid, path, data_set_offset, size_bytes, transfer_syntax_uid FROM instances"
-        f" WHERE pk IN ({marks})",
+        "SELECT pk, sop_instance_uid, path, data_set_offset, size_bytes, received_at, transfer_syntax_uid"
+        f" FROM instances WHERE pk IN ({marks})",
         [key for key, _ in wanted],
     )
     found = {row[0]: row[1:] for row in rows}
@@ -203,6 +205,6 @@ def _read_page(connection: sqlite3.Connection, wanted: list[tuple[int, Kind]]) -
 
 
 def _stored(kind: Kind, row: tuple[Any, ...] | None) -> StoredObject:
-    if row is None or row[4] != kind.transfer_syntax_uid:
+    if row is None or row[5] != kind.transfer_syntax_uid:
         return StoredObject(kind, "" if row is None else row[0], "", 0, 0)
-    return StoredObject(kind, *row[:4])
+    return StoredObject(kind, *row[:5])

@@ -18,12 +18,14 @@ class DataSetFile:
         offset: of the data set's first byte.
         length: of the data set, in bytes.
         transfer_syntax_uid: what it is encoded in.
+        written: inode and time of the last write, in nanoseconds, of an object's file.
     """
 
     descriptor: int
     offset: int
     length: int
     transfer_syntax_uid: str
+    written: tuple[int, int] = (0, 0)
 
     def close(self) -> None:
         """Close the file; a second time does nothing."""

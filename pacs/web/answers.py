@@ -45,7 +45,7 @@ class Stream:
     Attributes:
         send: writes the body; what it awaits is canceled when the client goes away.
         length: of the body, in bytes, when it is known.
-        etag: of the body, without quotes.
+        etag: of what there is, with its quotes; If-None-Match is answered by it.
         close: called when the body is not wanted after all.
     """
 
@@ -54,6 +54,7 @@ class Stream:
     length: int | None = None
     etag: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
     close: Callable[[], None] = lambda: None
 
 

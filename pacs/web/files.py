@@ -1,9 +1,10 @@
 """
-Sending an object's file: read piece by piece in the archive's threads, as fast as the client takes it.
+Sending an object's file, or a part of it: read piece by piece in the archive's threads, as fast as the client takes it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Final
 
@@ -13,18 +14,36 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pacs.archive.archive import Archive
+from pacs.archive.retrieval import StoredObject
 from pacs.dataset.file import DataSetFile
 from pacs.web.request import WebRequest
 
 PIECE_BYTES: Final = 256 * 1024
 
 
+def entity_tag(stored: StoredObject, file: DataSetFile) -> str:
+    """
+    Give the strong entity tag of an object's file, with its quotes.
+
+    It has to be another one whenever the bytes are others, though an object may be replaced under its UID, the file
+    that replaces it may have the path of an earlier one and the same length, and its SHA-256 is not known for some
+    seconds. A file is written once and never changed: when the object came (in microseconds) and which file was opened
+    (its inode and the time of its last write, taken from the open file itself) are the same for no two of them. That a
+    restored backup has other tags costs a client a whole download, no more.
+    """
+    facts = (stored.path, stored.received_at, stored.size_bytes, *file.written)
+    return f'"{hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()}"'
+
+
 @implementer(IPushProducer)
 class FileSender:
     """
-    Sends a whole file.
+    Sends a file.
 
     The file is closed when nobody reads it any more: a read in a thread can't be canceled.
+
+    Attributes:
+        wanted: the places of its bytes that are sent; all of them, its head included, unless somebody says otherwise.
     """
 
     def __init__(self, *, archive: Archive, file: DataSetFile) -> None:
@@ -34,17 +53,13 @@ class FileSender:
         self._waiting: Deferred[None] | None = None
         self._is_reading = False
         self._is_closing = False
-
-    @property
-    def length(self) -> int:
-        """Bytes of the whole file, its head included."""
-        return self._file.offset + self._file.length
+        self.wanted = range(file.offset + file.length)
 
     async def send(self, request: WebRequest) -> None:
         """Write the file as the answer's body."""
         request.registerProducer(self, True)
         try:
-            position, end = 0, self.length
+            position, end = self.wanted.start, self.wanted.stop
             while position < end:
                 piece = await self._read(min(PIECE_BYTES, end - position), position)
                 if not piece:

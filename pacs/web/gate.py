@@ -19,8 +19,8 @@ from pacs.web.settings import WebSettings
 
 _LOCAL_ORIGIN: Final = re.compile(r"https?://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?")
 _PREFLIGHT_SECONDS: Final = "600"
-_ALLOWED_HEADERS: Final = "Authorization, Content-Type, If-None-Match, Last-Event-ID, Range"
-_EXPOSED_HEADERS: Final = "ETag, Location, Retry-After, WWW-Authenticate"
+_ALLOWED_HEADERS: Final = "Authorization, Content-Type, If-None-Match, If-Range, Last-Event-ID, Range"
+_EXPOSED_HEADERS: Final = "Accept-Ranges, Content-Range, ETag, Location, Retry-After, WWW-Authenticate"
 
 ALWAYS: Final = {
     "x-content-type-options": ["nosniff"],

@@ -98,7 +98,11 @@ def _operation(route: Route) -> dict[str, Any]:
             *(_parameter(item, "query") for item in route.query),
             *(_parameter(item, "header") for item in route.headers),
         ],
-        "responses": {str(route.status): {"description": "success", **content}, **_errors(route)},
+        "responses": {
+            str(route.status): {"description": "success", **content},
+            **{str(s): {"description": text, **(content if s == 206 else {})} for s, text in route.also.items()},
+            **_errors(route),
+        },
         "security": [] if route.operation is None else [{"bearer": []}, {"basic": []}, {"session": []}],
     }
     if route.operation is not None:

@@ -7,7 +7,7 @@ It drives routing, validation, authorization and the OpenAPI document, so that t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from pacs.security.access import Operation, Principal
@@ -60,6 +60,7 @@ class Route:
         headers: that its handler reads; the document has them.
         answer: the JSON Schema of what it gives.
         content_type: of the answer.
+        also: further statuses that are no errors, and what they mean; only that of a part has a body.
         errors: statuses that it may answer with, beside those that every route has.
     """
 
@@ -76,6 +77,7 @@ class Route:
     answer: Schema | None = None
     content_type: str = "application/json"
     status: int = 200
+    also: Mapping[int, str] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
     is_patient_data: bool = False
 

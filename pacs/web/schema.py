@@ -70,6 +70,7 @@ def text_schema(pattern: str, **more: Any) -> dict[str, Any]:
     return {"type": "string", "pattern": f"^({pattern})$", **more}
 
 
+ANY: Final = Type({"type": "string"}, str)
 TEXT: Final = Type(text_schema(_NO_CONTROLS, maxLength=LONGEST_TEXT), _text)
 UID: Final = Type(text_schema(_UID, maxLength=64), _uid)
 DATE: Final = Type(text_schema(_DATE, examples=["20240131"]), _date)

@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from pacs.web.answers import Answer, Stream
+from pacs.web.conditions import is_listed
 from pacs.web.request import WebRequest
 
 GZIP_LEAST_BYTES: Final = 1400
@@ -27,7 +28,7 @@ def send_answer(request: WebRequest, answer: Answer) -> None:
     if answer.is_one and answer.status == 200 and request.method in (b"GET", b"HEAD"):
         etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
         fields = b"ETag: %b\r\n" % etag.encode()
-        if _is_listed(request.header("if-none-match"), etag):
+        if is_listed(request.header("if-none-match"), etag):
             request.answer(304, b"", fields)
             return
     for name, value in answer.headers.items():
@@ -59,11 +60,11 @@ async def send_stream(request: WebRequest, stream: Stream) -> None:
 
 async def _send_pieces(request: WebRequest, stream: Stream) -> None:
     if stream.etag:
-        etag = f'"{stream.etag}"'
-        request.setHeader("etag", etag)
-        if _is_listed(request.header("if-none-match"), etag):
+        request.setHeader("etag", stream.etag)
+        if is_listed(request.header("if-none-match"), stream.etag):
             request.setResponseCode(304)
             return
+    request.setResponseCode(stream.status)
     request.setHeader("content-type", stream.content_type)
     for name, value in stream.headers.items():
         request.setHeader(name, value)
@@ -83,12 +84,6 @@ async def _send_pieces(request: WebRequest, stream: Stream) -> None:
 @lru_cache(maxsize=64)
 def _type_field(content_type: str) -> bytes:
     return f"Content-Type: {content_type}\r\n".encode("ascii")
-
-
-def _is_listed(header: str, etag: str) -> bool:
-    return bool(header) and (
-        header.strip() == "*" or etag in (part.strip().removeprefix("W/") for part in header.split(","))
-    )
 
 
 def _takes_gzip(header: str) -> bool:

@@ -239,6 +239,114 @@ def test_a_file_is_closed_however_early_its_client_goes_away(make_server: MakeSe
     assert fetch(server, path).status == 200
 
 
+FILE = "/api/v1/instances/1.2.3.7.1.2/file"
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "end"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=100-199", 100, 200),
+        ("BYTES=100-199", 100, 200),
+        ("bytes=300-", 300, None),
+        ("bytes=0-", 0, None),
+        ("bytes=10-9999999999", 10, None),
+        ("bytes=-7", -7, None),
+        ("bytes=-9999999", 0, None),
+    ],
+)
+def test_one_range_of_a_file_is_given(server: Server, asked: str, first: int, end: int | None) -> None:
+    whole = fetch(server, FILE)
+    assert (whole.status, whole.headers["accept-ranges"]) == (200, "bytes")
+    part = fetch(server, FILE, headers={"Range": asked})
+    assert (part.status, part.body) == (206, whole.body[first:end])
+    start, stop, size = range(len(whole.body))[first:end].start, range(len(whole.body))[first:end].stop, len(whole.body)
+    assert part.headers["content-range"] == f"bytes {start}-{stop - 1}/{size}"
+    assert int(part.headers["content-length"]) == len(part.body)
+    assert part.headers["etag"] == whole.headers["etag"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["bytes=0-1,5-6", "bytes=5-4", "bytes=-", "bytes=a-b", "bytes=", "items=0-1", "bytes=0-1,", "bytes=" + "9" * 99],
+)
+def test_a_range_that_is_none_is_passed_over(server: Server, asked: str) -> None:
+    whole = fetch(server, FILE, headers={"Range": asked})
+    assert (whole.status, whole.body) == (200, fetch(server, FILE).body)
+    assert "content-range" not in whole.headers
+
+
+def test_a_range_behind_the_end_is_refused_with_the_size(server: Server) -> None:
+    size = len(fetch(server, FILE).body)
+    for asked in (f"bytes={size}-", f"bytes={size + 5}-{size + 6}", "bytes=-0"):
+        reply = fetch(server, FILE, headers={"Range": asked})
+        assert (reply.status, reply.error) == (416, "RANGE_NOT_SATISFIABLE")
+        assert reply.headers["content-range"] == f"bytes */{size}"
+    head = fetch(server, FILE, method="HEAD", headers={"Range": "bytes=0-1"})  # RFC 9110 14.2: of GET alone
+    assert (head.status, head.headers["content-length"]) == (200, str(size))
+
+
+def test_a_range_counts_only_for_the_tag_that_it_is_of(server: Server) -> None:
+    etag = fetch(server, FILE, method="HEAD").headers["etag"]
+    for condition, status in (
+        (etag, 206),
+        (f"W/{etag}", 200),
+        ('"other"', 200),
+        ("Mon, 30 Nov 2026 09:00:00 GMT", 200),
+    ):
+        reply = fetch(server, FILE, headers={"Range": "bytes=1-2", "If-Range": condition})
+        assert reply.status == status, condition
+    for condition in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        reply = fetch(server, FILE, headers={"If-None-Match": condition, "Range": "bytes=999999-"})
+        assert (reply.status, reply.body, reply.headers["etag"]) == (304, b"", etag)
+    assert fetch(server, FILE, headers={"If-None-Match": '"other"'}).status == 200
+
+
+def test_another_object_under_the_same_uid_has_another_tag(make_server: MakeServer) -> None:
+    server = make_server(HTTP)
+    path, tags = "/api/v1/instances/1.9.3/file", []
+    for number in range(6):
+        store(server, ("1.9.3", ct_data_set("1.9.3", pixels=bytes([number]) * 64)))
+        tags.append(fetch(server, path).headers["etag"])
+    assert len(set(tags)) == 6
+    store(server, ("1.9.3", ct_data_set("1.9.3", pixels=b"\x05" * 64)))  # identical: nothing is written
+    deadline_s = time.monotonic() + 20
+    while not fetch(server, "/api/v1/instances/1.9.3").json["sha256"]:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    assert fetch(server, path).headers["etag"] == tags[-1]
+    server.stop()
+    server.start()
+    assert fetch(server, path).headers["etag"] == tags[-1]
+
+
+def test_curl_resumes_a_download(make_server: MakeServer, tmp_path: Path) -> None:
+    server = make_server(HTTP)
+    store(server, ("1.9.4", ct_data_set("1.9.4", pixels=bytes(range(256)) * 60_000)))
+    url = f"http://127.0.0.1:{server.http_port}/api/v1/instances/1.9.4/file"
+    target = tmp_path / "file"
+    command = (
+        "curl",
+        "-sS",
+        "-f",
+        "-H",
+        f"Authorization: Bearer {admin_token(server)}",
+        "-C",
+        "-",
+        "-o",
+        str(target),
+        url,
+    )
+    broken_off = run_tool(*command, "--limit-rate", "5M", "-m", "1", check=False)
+    assert broken_off.returncode == 28  # its time was over
+    whole = fetch(server, "/api/v1/instances/1.9.4/file").body
+    assert 0 < target.stat().st_size < len(whole)
+    run_tool(*command)
+    assert target.read_bytes() == whole
+    run_tool(*command, check=False)  # there is nothing left
+    assert target.read_bytes() == whole
+
+
 def open_files(server: Server) -> list[str]:
     names = []
     for descriptor in Path(f"/proc/{server.pid}/fd").iterdir():
@@ -365,6 +473,9 @@ def test_the_document_has_what_may_be_answered_and_what_is_read(server: Server) 
     assert "409" in paths["/api/v1/session"]["post"]["responses"]
     assert "408" in paths["/api/v1/tokens"]["post"]["responses"]
     assert {item["name"] for item in paths["/api/v1/events"]["get"]["parameters"]} == {"types", "Last-Event-ID"}
+    file = paths["/api/v1/instances/{uid}/file"]["get"]
+    assert {"200", "206", "304", "404", "416"} <= file["responses"].keys()
+    assert {item["name"] for item in file["parameters"]} == {"uid", "Range", "If-Range", "If-None-Match"}
     schema = paths["/api/v1/instances/{uid}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert get(server, "/instances/1.2.3.1.1.1").json.keys() == schema["properties"].keys()
 

@@ -27,7 +27,7 @@ KNOWN = {"studies": "1.2.3", "series": "1.2.3.4", "instances": INSTANCE, "mpps":
 CHECKS = """
 [checks]
 # 422: a value is as the document says and makes no sense all the same, the 31st of February for one
-positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422"]
+positive_data_acceptance.expected-statuses = ["2xx", "304", "404", "409", "416", "422"]
 negative_data_rejection.expected-statuses = ["400", "404", "405", "413", "414", "415", "422"]
 # ten failed logins, and further ones are answered 429; tests of their own look at that
 ignored_auth.enabled = false

@@ -14,15 +14,17 @@ from pacs.archive.archive import Archive
 from pacs.archive.attributes import Level
 from pacs.archive.index.listing import COLUMNS, Listing, ListPage
 from pacs.archive.query import Condition, Equals
+from pacs.archive.retrieval import StoredObject
 from pacs.events import EventBus, InstancesAccessed, QueryExecuted, StudyInstances
 from pacs.monitoring.metrics import Metrics
 from pacs.security.access import Operation
 from pacs.web.answers import Answer, Stream, one, page
+from pacs.web.conditions import is_listed, wanted_range
 from pacs.web.errors import HTTPError
-from pacs.web.files import FileSender
+from pacs.web.files import FileSender, entity_tag
 from pacs.web.filters import listing_of, parameters_of
 from pacs.web.routes import Call, Route, list_schema
-from pacs.web.schema import TEXT, UID, Parameter
+from pacs.web.schema import ANY, TEXT, UID, Parameter
 
 API: Final = "/api/v1"
 PATIENT_ID: Final = 0x00100020
@@ -36,6 +38,11 @@ _INTEGERS: Final = frozenset(("num_studies", "num_series", "num_instances", "siz
 _LISTS: Final = frozenset(("modalities_in_study",))
 _NUMBERS: Final = frozenset(("series_number", "instance_number"))
 _UID_PARAMETER: Final = (Parameter("uid", UID),)
+_OF_A_FILE: Final = (
+    Parameter("Range", ANY, "one range of bytes, bytes=FIRST-LAST; what is no such thing is passed over"),
+    Parameter("If-Range", ANY, "the range counts only for this entity tag"),
+    Parameter("If-None-Match", ANY, "entity tags that the client has"),
+)
 _ISSUER: Final = Parameter("issuer", TEXT, "Issuer of Patient ID, where several patients share an ID")
 
 
@@ -168,8 +175,10 @@ class ArchiveRoutes:
                 "An object's Part 10 file, as it is stored",
                 "archive",
                 path_parameters=_UID_PARAMETER,
+                headers=_OF_A_FILE,
                 content_type="application/dicom",
-                errors=(404,),
+                also={206: "the range that was asked for", 304: "the client has it already"},
+                errors=(404, 416),
                 is_patient_data=True,
             )
         )
@@ -297,30 +306,49 @@ class ArchiveRoutes:
         stored = await self._archive.find_object(call.path["uid"])
         if stored is None:
             raise _missing(Level.IMAGE)
-        sender = FileSender(archive=self._archive, file=await self._archive.open(stored))
-        if call.request.method != b"HEAD":
-            self._metrics.retrieved_instances_total.inc()
-            if self._bus.has_subscribers(InstancesAccessed):
-                kind = stored.kind
-                accessed = StudyInstances(kind.study_instance_uid, kind.patient_id, ((kind.sop_class_uid, 1),))
-                self._bus.publish(
-                    InstancesAccessed(
-                        action="R",
-                        user=call.principal.name,
-                        peer_address=call.principal.peer_address,
-                        studies=(accessed,),
-                    )
-                )
-        name = f'attachment; filename="{stored.sop_instance_uid}.dcm"'
+        file = await self._archive.open(stored)
+        sender, etag = FileSender(archive=self._archive, file=file), entity_tag(stored, file)
+        headers = {
+            "Accept-Ranges": "bytes",
+            "Content-Disposition": f'attachment; filename="{stored.sop_instance_uid}.dcm"',
+        }
+        status = 200
+        if not is_listed(call.request.header("if-none-match"), etag):
+            try:
+                wanted = wanted_range(call.request, etag, stored.size_bytes)
+            except HTTPError:
+                sender.close()
+                raise
+            if wanted is not None:
+                status, sender.wanted = 206, wanted
+                headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{stored.size_bytes}"
+            if call.request.method != b"HEAD":
+                self._note_access(call, stored)
         return Stream(
             sender.send,
             "application/dicom",
-            length=sender.length,
-            headers={"Content-Disposition": name},
+            length=len(sender.wanted),
+            etag=etag,
+            headers=headers,
+            status=status,
             close=sender.close,
         )
 
     # -- within
+
+    def _note_access(self, call: Call, stored: StoredObject) -> None:
+        self._metrics.retrieved_instances_total.inc()
+        if self._bus.has_subscribers(InstancesAccessed):
+            kind = stored.kind
+            accessed = StudyInstances(kind.study_instance_uid, kind.patient_id, ((kind.sop_class_uid, 1),))
+            self._bus.publish(
+                InstancesAccessed(
+                    action="R",
+                    user=call.principal.name,
+                    peer_address=call.principal.peer_address,
+                    studies=(accessed,),
+                )
+            )
 
     async def _find(self, call: Call, listing: Listing) -> ListPage:
         started_s = self._clock.seconds()

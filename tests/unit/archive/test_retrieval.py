@@ -22,10 +22,10 @@ def index() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:")
     connection.execute(
         "CREATE TABLE instances (pk INTEGER PRIMARY KEY, sop_instance_uid TEXT, path TEXT, data_set_offset INTEGER,"
-        " size_bytes INTEGER, transfer_syntax_uid TEXT)"
+        " size_bytes INTEGER, received_at INTEGER, transfer_syntax_uid TEXT)"
     )
     connection.executemany(
-        "INSERT INTO instances VALUES (?, ?, ?, 300, 1000, '1.2.840.10008.1.2.1')",
+        "INSERT INTO instances VALUES (?, ?, ?, 300, 1000, 0, '1.2.840.10008.1.2.1')",
         [(key, f"1.2.{key}", f"objects/{key}") for key in range(COUNT) if key % 3],
     )
     return connection
