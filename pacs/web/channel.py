@@ -212,8 +212,12 @@ class LimitedChannel(HTTPChannel):
 
 
 def _block_of(data: bytes) -> bytes:
-    """Give the header of a GET that came in one piece, with nothing behind it; else nothing."""
-    if len(data) > REMEMBERED_BYTES or not data.startswith(b"GET ") or data.find(_END) != len(data) - len(_END):
+    """
+    Give the header of a GET that came in one piece, with nothing behind it; else nothing.
+
+    Of a whole URL neither: the gate has looked at the host in it then, and not at that in the header.
+    """
+    if len(data) > REMEMBERED_BYTES or not data.startswith(b"GET /") or data.find(_END) != len(data) - len(_END):
         return b""
     block = data[data.index(b"\r\n") + 2 :]
     return block if block.endswith(_END) else b""

@@ -18,6 +18,10 @@ from pacs.web.sessions import SAFE_METHODS, origin_of
 from pacs.web.settings import WebSettings
 
 _LOCAL_ORIGIN: Final = re.compile(r"https?://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?")
+_URL: Final = re.compile(
+    rb"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]+)(?P<path>/[^?]*)?(?P<query>(?:\?.*)?)",
+    re.IGNORECASE | re.DOTALL,
+)
 _PREFLIGHT_SECONDS: Final = "600"
 _ALLOWED_HEADERS: Final = "Authorization, Content-Type, If-None-Match, If-Range, Last-Event-ID, Range"
 _EXPOSED_HEADERS: Final = "Accept-Ranges, Content-Range, ETag, Location, Retry-After, WWW-Authenticate"
@@ -110,12 +114,14 @@ class Gate:
 
     def _check_host(self, request: WebRequest) -> None:
         host = request.getHeader("host")
-        if host is None:
-            if request.clientproto == b"HTTP/1.0":
-                return
+        if host is None and request.clientproto != b"HTTP/1.0":
             raise HTTPError(400, "the Host header is missing")
         if len(request.requestHeaders.getRawHeaders("host", ())) > 1:  # which one a proxy has read nobody knows
             raise HTTPError(400, "there is more than one Host header")
+        if not request.uri.startswith(b"/"):
+            host = _take_url(request) or host
+        if host is None:
+            return
         if not self._is_known(host):
             raise HTTPError(
                 421, "the server is not known by this name; name it in rest_api.allowed_hosts or rest_api.public_url"
@@ -143,6 +149,27 @@ class Gate:
             if len(self._hosts_seen) < 256:
                 self._hosts_seen[host] = known
         return known
+
+
+def _take_url(request: WebRequest) -> str:
+    """
+    Read a target that is a whole URL, and go on with its path (RFC 9112 3.2.2); give its host, which counts alone.
+
+    Raises:
+        HTTPError: 400, it is neither a path nor a URL; 421, it has to be encrypted.
+    """
+    if request.uri == b"*":
+        return ""
+    url = _URL.fullmatch(request.uri)
+    if url is None:
+        raise HTTPError(400, "the request's target is neither a path nor a URL of this server")
+    if url["scheme"].lower() == b"https" and not request.isSecure():  # RFC 9110 7.4
+        raise HTTPError(421, "https is not served on this port")
+    host: str = url["host"].decode("ascii")
+    request.requestHeaders.setRawHeaders("host", [host])
+    request.path = url["path"] or b"/"
+    request.uri = request.path + url["query"]
+    return host
 
 
 def _host_name(host: str) -> str:

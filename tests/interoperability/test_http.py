@@ -334,6 +334,52 @@ def test_two_names_in_one_request_are_none(server: Server) -> None:
         assert found.startswith(b"HTTP/1.1 400 "), found
 
 
+@pytest.mark.parametrize(
+    ("target", "header", "status"),
+    [
+        ("http://localhost/livez", "localhost", 200),
+        ("http://localhost:8080/livez", "evil.example", 200),  # the target's counts (RFC 9112 3.2.2)
+        ("HTTP://127.0.0.1/livez", "localhost", 200),
+        ("http://localhost/api/v1/health?", "localhost", 200),
+        ("http://localhost/api/v1/tokens?limit=1", "localhost", 401),
+        ("http://localhost/api/v1/instances/1.2.3/file", "localhost", 401),
+        ("http://localhost", "localhost", 404),
+        ("http://evil.example/livez", "localhost", 421),
+        ("http://localhost@evil.example/livez", "localhost", 400),
+        ("http://localhost:x@evil.example/livez", "localhost", 400),
+        ("https://localhost/livez", "localhost", 421),
+        ("ftp://localhost/livez", "localhost", 400),
+        ("http:///livez", "localhost", 400),
+        ("xlivez", "localhost", 400),
+        ("http://localhost/livez", "localhost\r\nHost: localhost", 400),
+    ],
+)
+def test_a_target_that_is_a_whole_url_is_answered_as_its_path(
+    server: Server, target: str, header: str, status: int
+) -> None:
+    found = raw(server, f"GET {target} HTTP/1.1\r\nHost: {header}\r\nConnection: close\r\n\r\n".encode())
+    assert found.startswith(f"HTTP/1.1 {status} ".encode()), found
+    if status != 200:
+        assert b'{"error":' in found
+
+
+def test_curl_asks_as_it_would_ask_a_proxy(server: Server) -> None:
+    base = f"http://127.0.0.1:{server.http_port}"
+    header = f"Authorization: Bearer {admin_token(server)}"
+    url = "http://localhost:1/api/v1/tokens?limit=1"
+    assert json.loads(run_tool("curl", "-s", "-H", header, "--proxy", base, url).stdout)["pagination"]["limit"] == 1
+    missing = run_tool("curl", "-s", "--http1.0", "--proxy", base, "http://evil.example/livez").stdout
+    assert json.loads(missing)["error"]["code"] == "MISDIRECTED_REQUEST"
+
+
+def test_the_host_of_a_url_lets_no_later_request_in(server: Server) -> None:
+    """A header that came behind a URL is not remembered as one whose host was looked at."""
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=30) as connection:
+        for target, status in (("http://localhost/livez", 200), ("/livez", 421), ("http://localhost/livez", 200)):
+            connection.sendall(f"GET {target} HTTP/1.1\r\nHost: evil.example\r\n\r\n".encode())
+            assert connection.recv(65536).startswith(f"HTTP/1.1 {status} ".encode())
+
+
 def test_what_is_not_there_is_nothing_to_warn_of(server: Server) -> None:
     assert fetch(server, "/nowhere").status == 404
     assert fetch(server, "/livez").status == 200  # whatever was to be logged is
