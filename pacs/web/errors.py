@@ -5,6 +5,7 @@ What goes wrong over HTTP, and how it is told: a status, a code for programs, a 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 
 CODES: Final[Mapping[int, str]] = {
@@ -29,6 +30,15 @@ CODES: Final[Mapping[int, str]] = {
     503: "UNAVAILABLE",
     507: "INSUFFICIENT_STORAGE",
 }
+
+PHRASES: Final[Mapping[int, bytes]] = {
+    **{status.value: status.phrase.encode() for status in HTTPStatus},
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    416: b"Range Not Satisfiable",
+    422: b"Unprocessable Content",
+}
+"""Of status lines: RFC 9110's, where Python's are older; twisted.web has none for some."""
 
 
 class HTTPError(Exception):

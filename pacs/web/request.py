@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from twisted.web.http import NO_BODY_CODES
 from twisted.web.server import NOT_DONE_YET, Request
 
-from pacs.web.errors import HTTPError
+from pacs.web.errors import PHRASES, HTTPError
 from pacs.web.heads import Head, encode_fields
 
 if TYPE_CHECKING:
@@ -109,6 +109,10 @@ class WebRequest(Request):
         if answer is not NOT_DONE_YET:
             self.write(answer)
             self.finish()
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
+        """Set the status, with the words of the standard."""
+        super().setResponseCode(code, message or PHRASES.get(code))
 
     def answer(self, status: int, body: bytes, fields: bytes) -> None:
         """

@@ -6,7 +6,6 @@ Times are looked at once a second for all connections, which costs a request not
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred
@@ -23,7 +22,7 @@ from pacs.monitoring.logs import RateLimited
 from pacs.monitoring.metrics import Metrics
 from pacs.web.answers import error_answer
 from pacs.web.channel import LimitedChannel
-from pacs.web.errors import HTTPError
+from pacs.web.errors import PHRASES, HTTPError
 from pacs.web.gate import protecting_fields
 from pacs.web.heads import encode_fields
 from pacs.web.request import WebRequest
@@ -126,7 +125,7 @@ class WebSite(Site):
         fields = encode_fields(Headers({name: [value] for name, value in answer.headers.items()}))
         return b"HTTP/1.1 %d %b\r\n%b%b%bContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (
             error.status,
-            HTTPStatus(error.status).phrase.encode(),
+            PHRASES[error.status],
             self.date_field(self.clock.seconds()),
             protecting_fields(self.settings),
             fields,

@@ -195,6 +195,10 @@ def test_who_keeps_failing_is_slowed_down_and_a_valid_token_is_not(tmp_path: Pat
         assert statuses == [401] * 10 + [429] * 2
         reply = fetch(server, "/api/v1/system/version", token="wrong")
         assert int(reply.headers["retry-after"]) > 0
+        asked = (
+            b"GET /api/v1/tokens HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\nConnection: close\r\n\r\n"
+        )
+        assert raw(server, asked).startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
         assert fetch(server, "/api/v1/system/version").status == 200
     finally:
         assert server.stop() == 0
@@ -384,6 +388,24 @@ def test_what_is_not_there_is_nothing_to_warn_of(server: Server) -> None:
     assert fetch(server, "/nowhere").status == 404
     assert fetch(server, "/livez").status == 200  # whatever was to be logged is
     assert "request.finish" not in server.log()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "header", "body", "status_line"),
+    [
+        ("POST /api/v1/tokens", "Content-Length: 99999999", "", "413 Content Too Large"),
+        ("GET /" + "a" * 9000, "", "", "414 URI Too Long"),
+        ("GET /livez", "X-Forwarded-Host: a", "", "200 OK"),
+        ("GET http://evil.example/", "", "", "421 Misdirected Request"),
+        ("POST /api/v1/tokens", "Content-Length: 25", '{"name": "", "role": "x"}', "422 Unprocessable Content"),
+    ],
+)
+def test_a_status_has_the_words_of_the_standard(
+    server: Server, request_line: str, header: str, body: str, status_line: str
+) -> None:
+    head = f"{request_line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {admin_token(server)}\r\n"
+    more = f"Content-Type: application/json\r\nConnection: close\r\n{header or 'X: y'}\r\n\r\n{body}"
+    assert raw(server, (head + more).encode()).startswith(f"HTTP/1.1 {status_line}\r\n".encode())
 
 
 def test_a_number_of_thousands_of_digits_is_refused(server: Server) -> None:
