@@ -119,6 +119,7 @@ def web_settings(configuration: Configuration) -> WebSettings:
         header_bytes=limits.http_header_bytes,
         json_bytes=limits.http_json_bytes,
         connections=limits.http_connections,
+        unread_timeout_s=limits.unread_response_seconds,
         grace_s=configuration.server.shutdown_grace_seconds,
     )
 

@@ -10,7 +10,10 @@ waits before it.
 
 from __future__ import annotations
 
+import fcntl
 import re
+import sys
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +52,9 @@ class LimitedChannel(HTTPChannel):
         self._block = b""  # the header of a request that came in one piece, as long as twisted.web reads it
         self._head: Head | None = None
         self._socket: Connection | None = None
+        self._wire: Connection | None = None  # the same, or what is under TLS
+        self._unsent_bytes = 0
+        self._unread_since_s: float | None = None
         self._peer: IAddress | None = None
         self._host: IAddress | None = None
 
@@ -61,6 +67,8 @@ class LimitedChannel(HTTPChannel):
         self._is_between = True
         transport: Any = self.transport
         self._socket = transport if isinstance(transport, Connection) else None  # it is none under TLS
+        below = self._socket or getattr(transport, "transport", None)
+        self._wire = below if isinstance(below, Connection) else None
         self._peer, self._host = transport.getPeer(), transport.getHost()
         self.site.opened(self)
 
@@ -172,6 +180,8 @@ class LimitedChannel(HTTPChannel):
     def check_times(self, now_s: float) -> None:
         """Close the connection when its client is too slow, or has nothing to ask any more."""
         settings = self.site.settings
+        if self._closing_since_s is None and self._has_to_read(now_s):
+            return
         if self._headers_since_s is not None:
             if now_s - self._headers_since_s > settings.headers_timeout_s:
                 self._give_up(self.refuse)
@@ -184,6 +194,31 @@ class LimitedChannel(HTTPChannel):
             is_coming = request.started_s and self.length != 0  # None: it comes in chunks
             if is_coming and elapsed_s > BODY_GRACE_S + request.body_bytes / settings.least_body_rate:
                 self._give_up(request.refuse)
+
+    def resumeProducing(self) -> None:
+        """The client has taken all that waited."""
+        self._unread_since_s = None
+        super().resumeProducing()
+
+    def _has_to_read(self, now_s: float) -> bool:
+        """
+        Whether bytes wait for the client, who may be slow; who takes none of them for a long time is disconnected.
+
+        The connection is not idle meanwhile, though the request may be done.
+        """
+        unsent = _unsent_bytes(self._wire) if self._wire is not None else 0
+        if not unsent:
+            self._unread_since_s = None
+            return False
+        if self._unread_since_s is None or unsent < self._unsent_bytes:
+            self._unread_since_s = now_s
+        elif now_s - self._unread_since_s > self.site.settings.unread_timeout_s:
+            self.site.unread(self, now_s - self._unread_since_s)
+            transport: Any = self.transport
+            transport.abortConnection()
+        self._unsent_bytes = unsent
+        self._waits_since_s = now_s
+        return True
 
     def _give_up(self, refuse: Callable[[HTTPError], None]) -> None:
         """Tell a client that it is too slow, if it has begun to ask, and close."""
@@ -221,6 +256,23 @@ def _block_of(data: bytes) -> bytes:
         return b""
     block = data[data.index(b"\r\n") + 2 :]
     return block if block.endswith(_END) else b""
+
+
+def _unsent_bytes(connection: Connection) -> int:
+    """
+    Give how many bytes wait for a client; none when the system has them all.
+
+    Those that the system has count as well: it takes further ones only when there is much room, which a slow client
+    makes seldom, but each one that arrives leaves it.
+    """
+    ours = len(connection.dataBuffer) - connection.offset + connection._tempDataLen
+    if not ours or not connection.connected:
+        return 0
+    try:
+        queued = fcntl.ioctl(connection.socket.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return ours
+    return ours + int.from_bytes(queued, sys.byteorder)
 
 
 def _has_nothing_to_send(connection: Connection) -> bool:

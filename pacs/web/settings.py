@@ -22,6 +22,7 @@ class WebSettings:
         public_url: what clients have before our paths, without a slash at its end; empty: nothing.
         headers_timeout_s: for the request line and the headers together.
         idle_timeout_s: between the requests of one connection.
+        unread_timeout_s: for a client that takes nothing of an answer.
         least_body_rate: bytes a second; a slower body ends the connection.
     """
 
@@ -41,5 +42,6 @@ class WebSettings:
     connections: int = 200
     headers_timeout_s: float = 10.0
     idle_timeout_s: float = 75.0
+    unread_timeout_s: float = 60.0
     least_body_rate: float = 1024.0
     grace_s: float = 30.0

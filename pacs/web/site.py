@@ -152,6 +152,18 @@ class WebSite(Site):
         method = METHODS.get(request.method, "other")
         self._metrics.http_request_served(method, request.route, request.code, self.clock.seconds() - request.started_s)
 
+    def unread(self, channel: LimitedChannel, silence_s: float) -> None:
+        """Tell that a client takes nothing."""
+        address = getattr(channel.getPeer(), "host", "")
+        self._refusals.warn(
+            self._logger,
+            f"unread {address}",
+            "an HTTP connection of {peer_address} is ended: it has read nothing of an answer for {silence_s:.0f} s"
+            " (server.limits.unread_response_seconds)",
+            peer_address=address,
+            silence_s=silence_s,
+        )
+
     def _check_times(self) -> None:
         now_s = self.clock.seconds()
         for channel in tuple(self._channels):

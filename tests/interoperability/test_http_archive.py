@@ -222,6 +222,63 @@ def test_a_large_file_is_sent_as_the_client_takes_it(make_server: MakeServer) ->
     assert fetch(server, "/api/v1/instances/1.9.1/file").body[-len(pixels) :] == pixels
 
 
+@pytest.fixture
+def impatient(make_server: MakeServer) -> Server:
+    """Give a server that has a large object and waits for two seconds only until a client reads."""
+    server = make_server(merged(HTTP, {"server": {"limits": {"unread_response_seconds": 2}}}))
+    store(server, ("1.9.5", ct_data_set("1.9.5", pixels=bytes(range(256)) * (32 << 12))))  # 32 MiB
+    return server
+
+
+def asking(server: Server, path: str, *more: str) -> socket.socket:
+    """Ask, and read nothing yet; what both systems hold meanwhile is little."""
+    lines = (f"GET {path} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {admin_token(server)}", *more, "", "")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+    connection.settimeout(30)
+    connection.connect(("127.0.0.1", server.http_port))
+    connection.sendall("\r\n".join(lines).encode())
+    return connection
+
+
+UNREAD = "of 127.0.0.1 is ended: it has read nothing of an answer for "
+
+
+def test_a_client_that_reads_nothing_of_a_file_is_ended(impatient: Server) -> None:
+    connections = [asking(impatient, "/api/v1/instances/1.9.5/file") for _ in range(3)]
+    impatient.wait_for_log(UNREAD)
+    deadline_s = time.monotonic() + 10
+    while any(name.endswith(".dcm") for name in open_files(impatient)):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    for connection in connections:
+        with connection, pytest.raises(ConnectionResetError):
+            while connection.recv(1 << 20):
+                pass
+    assert impatient.log().count(UNREAD) == 1  # a minute
+    assert fetch(impatient, "/livez").status == 200
+
+
+def test_a_client_that_reads_nothing_of_its_events_is_ended(impatient: Server) -> None:
+    uids = [f"1.9.6.{number}" for number in range(1500)]
+    store(impatient, *((uid, ct_data_set(uid)) for uid in uids))
+    with asking(impatient, "/api/v1/events", "Last-Event-ID: 0"):
+        impatient.wait_for_log(UNREAD)
+
+
+@pytest.mark.parametrize("more", [(), ("Connection: close",)])
+def test_a_client_that_reads_a_little_is_not_ended(impatient: Server, more: tuple[str, ...]) -> None:
+    with asking(impatient, "/api/v1/instances/1.9.5/file", *more) as connection:
+        found = 0
+        for _ in range(12):
+            time.sleep(0.5)
+            found += len(connection.recv(8192))
+        while found < 32 << 20:
+            found += len(connection.recv(1 << 20))
+    assert UNREAD not in impatient.log()
+
+
 def test_a_file_is_closed_however_early_its_client_goes_away(make_server: MakeServer) -> None:
     server = make_server(HTTP)
     store(server, ("1.9.2", ct_data_set("1.9.2")))

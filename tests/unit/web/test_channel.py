@@ -4,15 +4,19 @@ Requests that take the short way are answered as they are on twisted.web's way, 
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.web.server import NOT_DONE_YET
 
@@ -136,6 +140,24 @@ def test_a_header_that_speaks_of_more_is_not_remembered(connected: Connected, mo
     data = b"GET /a HTTP/1.1\r\n" + more + b"\r\n" + HEADER
     connected.deliver(data)
     assert not connected.is_short(data)
+
+
+@pytest.mark.parametrize(("rate", "end_s"), [(50, None), (0, 61), (20_000, 76)])
+def test_who_takes_the_last_bytes_slowly_is_neither_idle_nor_silent(
+    connected: Connected, rate: int, end_s: int | None
+) -> None:
+    with socket.socket() as system:
+        wire = SimpleNamespace(dataBuffer=bytes(20_000), offset=0, _tempDataLen=0, connected=True, socket=system)
+        connected.channel._wire = cast(Connection, wire)
+        connected.deliver(GET)  # it is answered
+        ended_s = None
+        for second in range(200):
+            connected.channel.check_times(float(second))
+            if connected.transport.disconnecting:
+                ended_s = second
+                break
+            wire.offset = min(wire.offset + rate, 20_000)
+    assert ended_s == end_s
 
 
 REQUESTS = st.sampled_from(
