@@ -5,6 +5,7 @@ Reading the configuration: YAML with line marks, the environment over it, and ev
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import types
 import typing
@@ -65,6 +66,8 @@ class _Reading:
     Attributes:
         references: keys whose values come from other files or from the environment.
         secret_files: those other files.
+        without_value: keys that have a fault and no value; what the model says of them is no news.
+        is_over: nothing was read, or not all: what the model would say of the rest is wrong.
     """
 
     source: str
@@ -72,11 +75,18 @@ class _Reading:
     lines: dict[tuple[str | int, ...], tuple[str, int]] = field(default_factory=dict)
     references: set[tuple[str | int, ...]] = field(default_factory=set)
     secret_files: list[tuple[tuple[str | int, ...], Path]] = field(default_factory=list)
+    without_value: set[tuple[str | int, ...]] = field(default_factory=set)
+    is_over: bool = False
     node_count: int = 0
 
     def fault(self, path: tuple[str | int, ...], message: str, line: int = 0) -> None:
         source, known_line = self.place(path)
         self.faults.append(Fault(source, line or known_line, _key(path), message))
+
+    def stop(self, path: tuple[str | int, ...], message: str, line: int = 0) -> None:
+        """Note a fault with which there is no going on."""
+        self.fault(path, message, line)
+        self.is_over = True
 
     def is_by_value(self, path: tuple[str | int, ...]) -> bool:
         """Whether a value stands in the file itself, not in another one or in the environment."""
@@ -120,16 +130,14 @@ def load_configuration(path: Path | None, environment: Mapping[str, str]) -> Loa
     exists = path is not None and is_there(path)
     reading = _Reading(str(path) if path is not None else "built-in defaults")
     values = _read_file(path, reading, environment) if path is not None and exists else {}
-    if reading.faults:
+    if reading.is_over:
         raise ConfigurationError(reading.faults)
     _apply_environment(values, environment, reading)
     _drop_empty_sections(Configuration, values)
     _read_secret_files(Configuration, values, (), reading)
-    try:
-        configuration = Configuration.model_validate(values)
-    except ValidationError as error:
-        _explain(error, reading)
-        raise ConfigurationError(reading.faults) from None
+    configuration = _validated(values, reading)
+    if configuration is None:
+        raise ConfigurationError(reading.faults)
     for key in refused_keys(configuration):
         path_of_key = tuple(int(part) if part.isdigit() else part for part in key.split("."))
         reading.fault(path_of_key, "not available yet; remove it to use the default")
@@ -147,27 +155,27 @@ def load_configuration(path: Path | None, environment: Mapping[str, str]) -> Loa
 def _read_file(path: Path, reading: _Reading, environment: Mapping[str, str]) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_FILE_BYTES:
-            reading.fault((), f"longer than {LARGEST_FILE_BYTES} bytes")
+            reading.stop((), f"longer than {LARGEST_FILE_BYTES} bytes")
             return {}
         text = path.read_bytes().decode("utf-8-sig")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
-        reading.fault((), f"can't be read: {error.strerror}")
+        reading.stop((), f"can't be read: {error.strerror}")
         return {}
     except UnicodeDecodeError:
-        reading.fault((), "is not UTF-8 text")
+        reading.stop((), "is not UTF-8 text")
         return {}
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 0
-        reading.fault((), f"no YAML: {error.problem or error.context}", line)
+        reading.stop((), f"no YAML: {error.problem or error.context}", line)
         return {}
     except (yaml.YAMLError, RecursionError) as error:
-        reading.fault((), f"no YAML: {str(error).splitlines()[0]}")
+        reading.stop((), f"no YAML: {str(error).splitlines()[0]}")
         return {}
     if node is None:
         return {}
     if not isinstance(node, yaml.MappingNode):
-        reading.fault((), "the top level must be a mapping of sections", node.start_mark.line + 1)
+        reading.stop((), "the top level must be a mapping of sections", node.start_mark.line + 1)
         return {}
     value = _value(node, (), reading, environment)
     return value if isinstance(value, dict) else {}
@@ -178,8 +186,8 @@ def _value(node: yaml.Node, path: tuple[str | int, ...], reading: _Reading, envi
     reading.lines.setdefault(path, (reading.source, node.start_mark.line + 1))
     reading.node_count += 1
     if reading.node_count > MOST_NODES or len(path) > 20:
-        if not reading.faults:
-            reading.fault(path, "too many values or too deep; are aliases nested?", node.start_mark.line + 1)
+        if not reading.is_over:
+            reading.stop(path, "too many values or too deep; are aliases nested?", node.start_mark.line + 1)
         return None
     if isinstance(node, yaml.MappingNode):
         values: dict[str, Any] = {}
@@ -211,6 +219,7 @@ def _scalar(node: yaml.Node, path: tuple[str | int, ...], reading: _Reading, env
         return loader.construct_object(node, deep=True)
     except NO_VALUE as error:
         reading.fault(path, f"no value: {str(error).splitlines()[0]}")
+        reading.without_value.add(path)
         return None
 
 
@@ -223,6 +232,7 @@ def _replace_variables(
             return environment[name]
         if default is None:
             reading.fault(path, f"the environment has no {name}; set it, or write ${{{name}:-default}}")
+            reading.without_value.add(path)
             return ""
         return default
 
@@ -243,6 +253,7 @@ def _apply_environment(values: dict[str, Any], environment: Mapping[str, str], r
             target = target[part]
         target[path[-1]] = _environment_value(environment[name], path)
         reading.lines[path] = place
+        reading.without_value = {key for key in reading.without_value if key[: len(path)] != path}
 
 
 def _environment_value(text: str, path: tuple[str | int, ...]) -> Any:
@@ -347,14 +358,50 @@ def _is_text(annotation: Any) -> bool:
     return annotation in (str, SecretStr)
 
 
-def _explain(error: ValidationError, reading: _Reading) -> None:
-    for item in error.errors(include_url=False, include_context=False):
-        path = item["loc"]
-        if item["type"] == "extra_forbidden":
-            reading.fault(path, "unknown key" + _suggestion(path))
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            reading.fault(path, message[:1].lower() + message[1:])
+def _validated(values: dict[str, Any], reading: _Reading) -> Configuration | None:
+    """
+    Give the configuration, and note its faults; keys that have one are left out, so that the others are looked at, too.
+
+    Returns:
+        None when what is left is none.
+    """
+    doubtful = set(reading.without_value)
+    while True:
+        configuration, left_out = None, 0
+        try:
+            configuration = Configuration.model_validate(values)
+        except ValidationError as error:
+            for item in error.errors(include_url=False, include_context=False):
+                path = item["loc"]
+                if not any(place[: len(path)] == path for place in doubtful):
+                    _explain(path, item["type"], item["msg"], reading)
+                left_out += _leave_out(values, path)
+                if item["type"] != "extra_forbidden":
+                    doubtful.add(path)
+        while reading.without_value:
+            left_out += _leave_out(values, reading.without_value.pop())
+        if not left_out:
+            return configuration
+
+
+def _leave_out(values: dict[str, Any], path: tuple[str | int, ...]) -> bool:
+    """Take a key out; of a list the whole, for the others of its items would be counted anew."""
+    keys = list(itertools.takewhile(lambda part: isinstance(part, str), path))
+    target: Any = values
+    for part in keys[:-1]:
+        target = target.get(part) if isinstance(target, dict) else None
+    if not keys or not isinstance(target, dict) or keys[-1] not in target:
+        return False
+    del target[keys[-1]]
+    return True
+
+
+def _explain(path: tuple[str | int, ...], kind: str, message: str, reading: _Reading) -> None:
+    if kind == "extra_forbidden":
+        reading.fault(path, "unknown key" + _suggestion(path))
+    else:
+        message = message.removeprefix("Value error, ")
+        reading.fault(path, message[:1].lower() + message[1:])
 
 
 def _suggestion(path: tuple[str | int, ...]) -> str:

@@ -51,6 +51,38 @@ def test_all_faults_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
     assert lines[3] == "6: sevrer: unknown key, did you mean 'server'?"
 
 
+def test_what_has_no_value_and_what_is_there_twice_hide_no_other_fault(tmp_path: Path) -> None:
+    text = (
+        "server:\n  ae_title: ${NO_SUCH}\n  port: 1\n  port: 99999\n  prot: 1\n"
+        "  remote_nodes:\n    - {ae_title: A,\n       host: '${NO_SUCH}',\n       port: 99999}\n"
+        "storage:\n  min_free_bytes: 2026-99-99\n  naming_scheme: other\nrest_api: {max_request_bytes: 2048}\n"
+    )
+    lines = faults(tmp_path, text)
+    assert [line.split(" ")[:2] for line in lines] == [
+        ["2:", "server.ae_title:"],
+        ["4:", "server.port:"],
+        ["4:", "server.port:"],
+        ["5:", "server.prot:"],
+        ["8:", "server.remote_nodes[0].host:"],
+        ["9:", "server.remote_nodes[0].port:"],
+        ["11:", "storage.min_free_bytes:"],
+        ["12:", "storage.naming_scheme:"],
+        ["13:", "rest_api.max_request_bytes:"],
+    ]
+
+
+def test_what_the_environment_overrides_has_the_fault_of_its_own_value(tmp_path: Path) -> None:
+    lines = faults(tmp_path, "server: {port: '${NO_SUCH}'}\n", PACS_SERVER__PORT="99999")
+    assert len(lines) == 2
+    assert lines[0].startswith("1: server.port: the environment has no NO_SUCH")
+    assert lines[1].startswith("environment variable PACS_SERVER__PORT: server.port: ")
+
+
+def test_a_fault_of_several_keys_is_told_beside_those_of_others(tmp_path: Path) -> None:
+    text = "server:\n  prot: 1\n  port: 2\n  tls: {enabled: true, port: 2}\n"
+    assert [line.partition(" ")[0] for line in faults(tmp_path, text)] == ["1:", "2:"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
