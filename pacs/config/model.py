@@ -8,10 +8,22 @@ values by `pacs.application`.
 from __future__ import annotations
 
 import re
+import types
+import typing
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pacs.events import EVENT_NAMES
 from pacs.security.passwords import is_password_hash
@@ -37,6 +49,12 @@ def _tls_version(value: object) -> object:
     return str(value) if isinstance(value, float) else value
 
 
+def _is_number(annotation: Any) -> bool:
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union, Annotated):
+        return any(_is_number(part) for part in typing.get_args(annotation))
+    return annotation in (int, float)
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=0, le=_UPPER_PORT)]
 TLSVersion = Annotated[Literal["1.2", "1.3"], BeforeValidator(_tls_version)]
@@ -47,6 +65,14 @@ class Section(BaseModel):
     """A level of the configuration: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """Python takes True for 1, and YAML yes for True."""
+        if isinstance(value, bool) and _is_number(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("give a number, not yes or no")
+        return value
 
 
 class ServerTLS(Section):

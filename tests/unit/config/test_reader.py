@@ -71,6 +71,22 @@ def test_what_has_no_value_and_what_is_there_twice_hide_no_other_fault(tmp_path:
     ]
 
 
+@pytest.mark.parametrize(
+    "key", ["server.port", "server.tls.port", "server.idle_timeout_seconds", "storage.min_free_bytes"]
+)
+def test_yes_and_no_are_no_numbers(tmp_path: Path, key: str) -> None:
+    text = "{" + ": {".join(key.split(".")) + ": yes" + "}" * (key.count(".") + 1) + "\n"
+    assert faults(tmp_path, text) == [f"1: {key}: give a number, not yes or no"]
+    name = "PACS_" + key.replace(".", "__").upper()
+    (fault,) = faults(tmp_path, "", **{name: "off"})
+    assert fault == f"environment variable {name}: {key}: give a number, not yes or no"
+
+
+def test_yes_is_no_port_of_a_node(tmp_path: Path) -> None:
+    text = "server:\n  remote_nodes:\n    - {ae_title: A, host: h, port: yes}\n"
+    assert faults(tmp_path, text) == ["3: server.remote_nodes[0].port: give a number, not yes or no"]
+
+
 def test_what_the_environment_overrides_has_the_fault_of_its_own_value(tmp_path: Path) -> None:
     lines = faults(tmp_path, "server: {port: '${NO_SUCH}'}\n", PACS_SERVER__PORT="99999")
     assert len(lines) == 2
