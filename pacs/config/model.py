@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from pacs.dataset.charset import is_defined
 from pacs.events import EVENT_NAMES
 from pacs.security.passwords import is_password_hash
 from pacs.security.policy import parse_network
@@ -37,6 +38,31 @@ def _ae_title(value: str) -> str:
     value = value.strip(" ")
     if not _AE_TITLE.fullmatch(value):
         raise ValueError("an AE title has 1 to 16 printable ASCII characters, no backslash")
+    return value
+
+
+def _host(value: str) -> str:
+    if not value.isprintable() or any(character.isspace() for character in value):
+        raise ValueError("the name or address of a host has no blanks")
+    return value
+
+
+def _character_set(value: str) -> str:
+    if not is_defined(value):
+        raise ValueError(
+            "no defined terms of Specific Character Set (PS3.3 C.12.1.1.2), such as ISO_IR 100, ISO_IR 192 or"
+            " \\ISO 2022 IR 87"
+        )
+    return value
+
+
+def _web_url(value: str) -> str:
+    parts = urlsplit(value)
+    is_text = value.isascii() and value.isprintable() and " " not in value
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_text:
+        raise ValueError("give an http:// or https:// URL")
+    if parts.port == 0:
+        raise ValueError("port 0 is none")
     return value
 
 
@@ -57,6 +83,10 @@ def _is_number(annotation: Any) -> bool:
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=0, le=_UPPER_PORT)]
+PeerPort = Annotated[int, Field(ge=1, le=_UPPER_PORT)]
+Host = Annotated[str, Field(min_length=1), AfterValidator(_host)]
+CharacterSet = Annotated[str, AfterValidator(_character_set)]
+WebURL = Annotated[str, AfterValidator(_web_url)]
 TLSVersion = Annotated[Literal["1.2", "1.3"], BeforeValidator(_tls_version)]
 RoleName = Literal["viewer", "technologist", "administrator", "none"]
 
@@ -135,9 +165,17 @@ class RemoteNode(Section):
     """Another DICOM node."""
 
     ae_title: AETitle
-    host: str
-    port: Port
+    host: Host
+    port: PeerPort
     tls: bool = False
+
+
+def _unique_titles(nodes: tuple[RemoteNode, ...]) -> tuple[RemoteNode, ...]:
+    titles: dict[str, int] = {}
+    for index, node in enumerate(nodes):
+        if (first := titles.setdefault(node.ae_title, index)) != index:
+            raise ValueError(f"nodes {first} and {index} have the same AE title, {node.ae_title}")
+    return nodes
 
 
 class Server(Section):
@@ -156,11 +194,11 @@ class Server(Section):
     max_pdu_length: int = Field(default=131072, ge=4096, le=1048576, description="advertised to peers")
     accept_any_called_ae: bool = Field(default=False, description="false: a wrong called AE title is rejected")
     tls: ServerTLS = Field(default=ServerTLS(), description="TLS for associations")
-    default_character_set: str | None = Field(
+    default_character_set: CharacterSet | None = Field(
         default=None, description="for data sets without (0008,0005); null: the default repertoire"
     )
     limits: Limits = Field(default=Limits(), description="what a peer may ask at most")
-    remote_nodes: tuple[RemoteNode, ...] = Field(
+    remote_nodes: Annotated[tuple[RemoteNode, ...], AfterValidator(_unique_titles)] = Field(
         default=(RemoteNode(ae_title="WORKSTATION_1", host="127.0.0.1", port=11113),),
         description="C-MOVE destinations, storage-commitment and routing targets",
     )
@@ -352,6 +390,18 @@ class Authentication(Section):
     oidc: OIDC = Field(default=OIDC(), description="OpenID Connect")
 
 
+def _public_url(value: str) -> str:
+    if not value:
+        return value  # as null
+    parts = urlsplit(_web_url(value))
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("a base URL has no user, query or fragment")
+    return value
+
+
+PublicURL = Annotated[str, AfterValidator(_public_url)]
+
+
 class RestAPI(Section):
     """HTTP."""
 
@@ -368,7 +418,7 @@ class RestAPI(Section):
     trusted_proxies: tuple[AddressBlock, ...] = Field(
         default=(), description="CIDR blocks whose X-Forwarded-* headers count"
     )
-    public_url: str | None = Field(default=None, description="base of the URLs in answers, behind a proxy")
+    public_url: PublicURL | None = Field(default=None, description="base of the URLs in answers, behind a proxy")
     authentication: Authentication = Field(default=Authentication(), description="who asks")
 
 
@@ -377,13 +427,6 @@ class Monitoring(Section):
 
     health_check_interval_seconds: float = Field(default=30, gt=0, le=3600, description="a fault shows within it")
     metrics_enabled: bool = Field(default=True, description="serve /metrics")
-
-
-def _webhook_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not value.isascii() or not value.isprintable():
-        raise ValueError("give an http:// or https:// URL")
-    return value
 
 
 def _event_name(value: str) -> str:
@@ -398,7 +441,7 @@ EventName = Annotated[str, AfterValidator(_event_name), Field(json_schema_extra=
 class Webhook(Section):
     """Where events are sent."""
 
-    url: Annotated[str, AfterValidator(_webhook_url)]
+    url: WebURL
     secret_file: str = Field(description="file with the key of the signatures")
     events: tuple[EventName, ...] = Field(default=(), description="names of events; none: all")
 
@@ -419,8 +462,8 @@ class Events(Section):
 class AuditSyslog(Section):
     """Where audit records are sent (RFC 5424 over UDP or TLS; PS3.15 A.6, A.7)."""
 
-    host: str
-    port: Port
+    host: Host
+    port: PeerPort
     transport: Literal["udp", "tls"] = "udp"
     ca_certificate: str | None = None
     certificate: str | None = None

@@ -51,6 +51,20 @@ _LATIN_1_INSTEAD: Final = "pacs.latin-1"
 _WITHOUT_EXTENSIONS: Final = frozenset(("ISO_IR 192", "GB18030", "GBK"))
 
 
+_WITH_EXTENSIONS: Final = frozenset(
+    [term.replace("ISO_IR", "ISO 2022 IR") for term in CHARACTER_SETS if term not in _WITHOUT_EXTENSIONS]
+    + [f"ISO 2022 IR {number}" for number in (58, 87, 149, 159)]
+)
+"""Terms of PS3.3 tables C.12-3 and C.12-4."""
+
+
+def is_defined(specific_character_set: str) -> bool:
+    """Whether the values are defined terms (PS3.3 C.12.1.1.2); the first may be empty."""
+    first, *others = _terms(specific_character_set)
+    is_first = first in _SINGLE or first in _WITH_EXTENSIONS
+    return is_first and (not others or (first not in _WITHOUT_EXTENSIONS and _WITH_EXTENSIONS.issuperset(others)))
+
+
 @lru_cache(maxsize=256)
 def _terms(specific_character_set: str) -> tuple[str, ...]:
     """Give the defined terms, spelled as the standard does."""

@@ -87,6 +87,48 @@ def test_yes_is_no_port_of_a_node(tmp_path: Path) -> None:
     assert faults(tmp_path, text) == ["3: server.remote_nodes[0].port: give a number, not yes or no"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "  remote_nodes:\n    - {ae_title: A, host: h, port: 1}\n    - {ae_title: 'A ', host: h, port: 2}\n",
+            "2: server.remote_nodes: nodes 0 and 1 have the same AE title, A",
+        ),
+        ("  remote_nodes:\n    - {ae_title: A, host: '', port: 1}\n", "3: server.remote_nodes[0].host: "),
+        ("  remote_nodes:\n    - {ae_title: A, host: a b, port: 1}\n", "3: server.remote_nodes[0].host: "),
+        ("  remote_nodes:\n    - {ae_title: A, host: h, port: 0}\n", "3: server.remote_nodes[0].port: "),
+        ("  default_character_set: latin1\n", "2: server.default_character_set: no defined terms"),
+        ("  default_character_set: ISO 2022 IR 999\n", "2: server.default_character_set: no defined terms"),
+        ("  default_character_set: ISO_IR 192\\ISO 2022 IR 87\n", "2: server.default_character_set: no defined terms"),
+        ("rest_api: {public_url: pacs.example.org}\n", "2: rest_api.public_url: give an http:// or https:// URL"),
+        (
+            "rest_api: {public_url: 'ftp://pacs.example.org'}\n",
+            "2: rest_api.public_url: give an http:// or https:// URL",
+        ),
+        ("rest_api: {public_url: 'https://x:99999'}\n", "2: rest_api.public_url: port out of range"),
+        ("rest_api: {public_url: 'https://x/?a=b'}\n", "2: rest_api.public_url: a base URL has no user, query"),
+        ("logging: {audit_syslog: {host: '', port: 514}}\n", "2: logging.audit_syslog.host: "),
+        ("logging: {audit_syslog: {host: h, port: 0}}\n", "2: logging.audit_syslog.port: "),
+    ],
+)
+def test_a_value_that_nothing_can_be_done_with_is_a_fault(tmp_path: Path, text: str, expected: str) -> None:
+    (fault,) = faults(tmp_path, f"server:\n{text}")
+    assert fault.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["ISO_IR 100", "ISO_IR 192", "GB18030", "ISO 2022 IR 6", "\\ISO 2022 IR 87", "ISO 2022 IR 13\\ISO 2022 IR 87"],
+)
+def test_each_defined_term_may_be_the_default_character_set(tmp_path: Path, value: str) -> None:
+    assert loaded(tmp_path, f"server: {{default_character_set: '{value}'}}\n").server.default_character_set == value
+
+
+@pytest.mark.parametrize("value", ["https://pacs.example.org/base/", "http://[::1]:8080", ""])
+def test_a_base_of_urls_may_have_a_port_and_a_path(tmp_path: Path, value: str) -> None:
+    assert loaded(tmp_path, f"rest_api: {{public_url: '{value}'}}\n").rest_api.public_url == value
+
+
 def test_what_the_environment_overrides_has_the_fault_of_its_own_value(tmp_path: Path) -> None:
     lines = faults(tmp_path, "server: {port: '${NO_SUCH}'}\n", PACS_SERVER__PORT="99999")
     assert len(lines) == 2
