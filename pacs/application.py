@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.service import IService
 
 from pacs.archive.archive import Archive
+from pacs.archive.errors import ArchiveError
 from pacs.archive.reindex import reconcile
 from pacs.assembly.access import PasswordService, make_admission, password_verifier, token_verifier
 from pacs.assembly.archive import ArchiveService, FeedService, archive_settings, make_feed
@@ -34,6 +35,7 @@ from pacs.assembly.workflow import make_workflow
 from pacs.config import Configuration
 from pacs.control.lock import RootPathLock
 from pacs.control.server import ControlCommand, ControlServer, Progress
+from pacs.deidentification.errors import VaultError
 from pacs.events import EventBus
 from pacs.monitoring.denials import Denials
 from pacs.monitoring.health import HealthRegister, LatenessWatchdog
@@ -48,6 +50,10 @@ from pacs.services.statuses import archive_failure
 from pacs.services.storage import StorageService
 from pacs.services.verification import VerificationService
 from pacs.transcoding.transcoder import Transcoder
+from pacs.workflow.errors import WorkflowError
+
+REFUSALS: Final = (ArchiveError, VaultError, WorkflowError)
+"""What an operator asks for and can't have; the server has no fault by it."""
 
 
 def _call_all(functions: Sequence[Callable[[], object]]) -> None:
@@ -208,7 +214,7 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
         WorkersService(transcoder.stop),
         WorkersService(extractor.stop),
         DeidentificationService(deidentifier, interval_s=interval_s, clock=reactor),
-        ControlServer(root_path=root_path, commands=commands, reactor=reactor),
+        ControlServer(root_path=root_path, commands=commands, refusals=REFUSALS, reactor=reactor),
         HealthService(
             archive=archive,
             register=health,

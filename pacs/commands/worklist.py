@@ -21,7 +21,7 @@ from pacs.workflow.item import FIELD_NAMES
 from pacs.workflow.stored_form import to_stored
 
 REQUEST_CHARACTERS: Final = 128 << 10  # of data sets in one request: the control socket's lines have a limit
-LARGEST_ID: Final = 2**62
+LARGEST_NUMBER: Final = 2**62  # SQLite takes no larger ones
 _FILTERS: Final = ("status", "modality", "station_ae_title", "patient_id", "accession_number")
 
 
@@ -61,8 +61,8 @@ def add(config: Path | None, wants_json: bool, **fields: str | None) -> None:
 @click.option("--accession-number", "accession_number")
 @click.option("--from", "first", help="YYYYMMDD or YYYY-MM-DD.")
 @click.option("--to", "last", help="YYYYMMDD or YYYY-MM-DD.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1))
-@click.option("--offset", default=0, type=click.IntRange(0))
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, LARGEST_NUMBER))
+@click.option("--offset", default=0, type=click.IntRange(0, LARGEST_NUMBER))
 def list_command(
     config: Path | None,
     wants_json: bool,
@@ -89,7 +89,7 @@ def list_command(
 
 
 @command.command("remove")
-@click.argument("ids", nargs=-1, required=True, type=click.IntRange(1, LARGEST_ID))
+@click.argument("ids", nargs=-1, required=True, type=click.IntRange(1, LARGEST_NUMBER))
 def remove(config: Path | None, wants_json: bool, ids: tuple[int, ...]) -> None:
     """Remove items by their ids, all or none."""
     call = Call(config, wants_json)

@@ -30,14 +30,20 @@ ControlCommand = Callable[[dict[str, Any], Progress], Awaitable[dict[str, Any]]]
 
 
 class ControlProtocol(LineReceiver):
-    """One operator."""
+    """
+    One operator.
+
+    Args:
+        refusals: what commands raise when they can't do what is asked: for the operator. All else is our failure.
+    """
 
     log: ClassVar[Logger] = Logger()
     delimiter = b"\n"
     MAX_LENGTH = LONGEST_LINE_BYTES
 
-    def __init__(self, commands: Mapping[str, ControlCommand]) -> None:
+    def __init__(self, commands: Mapping[str, ControlCommand], refusals: tuple[type[Exception], ...]) -> None:
         self._commands = commands
+        self._refusals = refusals
         self._running: Deferred[None] | None = None
 
     def lineReceived(self, line: bytes) -> None:
@@ -61,7 +67,8 @@ class ControlProtocol(LineReceiver):
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
             return  # the operator has interrupted it
-        self.log.failure("a command of the control socket failed", failure)
+        if not failure.check(*self._refusals):
+            self.log.failure("a command of the control socket failed", failure)
         self._send({"error": failure.getErrorMessage()})
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -70,18 +77,31 @@ class ControlProtocol(LineReceiver):
 
 
 class ControlServer(Service):
-    """Listens on the control socket."""
+    """
+    Listens on the control socket.
 
-    def __init__(self, *, root_path: Path, commands: Mapping[str, ControlCommand], reactor: Any) -> None:
+    Args:
+        refusals: as for `ControlProtocol`.
+    """
+
+    def __init__(
+        self,
+        *,
+        root_path: Path,
+        commands: Mapping[str, ControlCommand],
+        refusals: tuple[type[Exception], ...],
+        reactor: Any,
+    ) -> None:
         self._path = root_path / CONTROL_SOCKET
         self._commands = commands
+        self._refusals = refusals
         self._reactor = reactor
         self._port: IListeningPort | None = None
 
     def startService(self) -> None:
         super().startService()
         self._path.unlink(missing_ok=True)  # of a server that was killed; the lock says that there is no other
-        factory = Factory.forProtocol(lambda: ControlProtocol(self._commands))
+        factory = Factory.forProtocol(lambda: ControlProtocol(self._commands, self._refusals))
         factory.noisy = False
         before = os.umask(0o177)
         try:

@@ -100,3 +100,21 @@ def test_items_survive_a_server_that_is_killed_right_after_it_said_so(make_serve
     server.kill()
     server.start()
     assert [answer.AccessionNumber for answer in find(server.port, keys())] == ["ACC9"]
+
+
+def test_what_an_operator_can_not_have_is_no_failure_of_the_server(make_server: MakeServer) -> None:
+    server = make_server()
+    refused = [
+        pacsctl(server, *arguments, check=False)
+        for arguments in (
+            ("remove", "9"),
+            ("add", "--patient-id", "P1"),
+            ("add", *ADD[1:], "--birth-date", "x"),
+            ("list", "--limit", "99999999999999999999"),
+            ("list", "--offset", "99999999999999999999"),
+            ("list", "--from", "x"),
+        )
+    ]
+    assert [(done.returncode, done.stderr.count("\n")) for done in refused] == [(1, 1)] * len(refused)
+    assert "critical" not in server.log()
+    assert "Traceback" not in server.log()
