@@ -28,6 +28,8 @@ from pacs.archive.settings import ArchiveSettings
 from pacs.dataset.errors import DataSetError
 
 OBJECTS_AT_ONCE: Final = 500
+PUT_ASIDE: Final = ".before-reindex"
+DELETIONS: Final = "deletions under way"
 NOT_OF_OBJECTS: Final = (TOKENS, WORKLIST, PERFORMED_STEPS, STEP_LINKS, TASKS)
 
 log = Logger()
@@ -43,7 +45,8 @@ def rebuild(settings: ArchiveSettings, progress: Progress) -> dict[str, Any]:
     first of a patient, study or series describes it, as before.
 
     Returns:
-        counts: indexed, unreadable, and kept: rows of the old index that no object tells, as worklist items.
+        counts: indexed, unreadable, and kept: rows of the old index that no object tells, as worklist items; and
+        not_kept: names of what could not be read of it.
     """
     new_path = settings.index_path.with_name(settings.index_path.name + ".new")
     for suffix in ("", "-wal", "-shm"):
@@ -52,13 +55,14 @@ def rebuild(settings: ArchiveSettings, progress: Progress) -> dict[str, Any]:
     store = FileStore(settings.root_path, index_directory=settings.index_path.parent)
     store.open()
     try:
-        _finish_deletions(settings.index_path, store)
+        not_kept = [] if _finish_deletions(settings.index_path, store) else [DELETIONS]
         migrate(new_path)
         connection = connect_writer(new_path)
         writer = IndexWriter(connection, conflict_noticed=lambda: None)
         counts = _index_all(settings, store, writer, progress)
         writer.set_state(CLEAN_STOP, "yes")  # there is nothing to sweep
-        counts["kept"] = _keep_what_objects_do_not_tell(settings.index_path, connection)
+        counts["kept"], tables = _keep_what_objects_do_not_tell(settings.index_path, connection)
+        counts["not_kept"] = [*not_kept, *tables]
         writer.checkpoint()
         connection.execute("PRAGMA journal_mode = DELETE")
         writer.close()
@@ -98,10 +102,15 @@ def _index_all(settings: ArchiveSettings, store: FileStore, writer: IndexWriter,
     return {"indexed": indexed, "unreadable": unreadable}
 
 
-def _finish_deletions(old_path: Path, store: FileStore) -> None:
-    """Remove the files of objects that were deleted and had not gone yet, as far as the old index can be read."""
+def _finish_deletions(old_path: Path, store: FileStore) -> bool:
+    """
+    Remove the files of objects that were deleted and had not gone yet.
+
+    Returns:
+        whether the old index can be read; else they come back.
+    """
     if not old_path.exists():
-        return
+        return True
     try:
         with closing(connect_reader(old_path)) as connection:
             rows = connection.execute(
@@ -110,18 +119,29 @@ def _finish_deletions(old_path: Path, store: FileStore) -> None:
             ).fetchall()
     except sqlite3.DatabaseError as error:
         log.warn("deletions of the old index can't be read: {error}", error=str(error))
-        return
+        return False
     for (path,) in rows:
         store.discard(path)
     store.remove_empty_directories([path for (path,) in rows])
+    return True
 
 
-def _keep_what_objects_do_not_tell(old_path: Path, connection: sqlite3.Connection) -> int:
-    """Take over tokens, worklist, performed steps and tasks, as far as the old index can be read."""
+def _keep_what_objects_do_not_tell(old_path: Path, connection: sqlite3.Connection) -> tuple[int, list[str]]:
+    """
+    Take over tokens, worklist, performed steps and tasks, as far as the old index can be read.
+
+    Returns:
+        how many rows, and the tables that can't be read.
+    """
     if not old_path.exists():
-        return 0
+        return 0, []
     kept = 0
-    connection.execute("ATTACH DATABASE ? AS old", (str(old_path),))
+    not_kept: list[str] = []
+    try:
+        connection.execute("ATTACH DATABASE ? AS old", (str(old_path),))
+    except sqlite3.DatabaseError as error:
+        log.warn("the old index can't be read: {error}", error=str(error))
+        return 0, [table.name for table in NOT_OF_OBJECTS]
     try:
         for table in NOT_OF_OBJECTS:
             names = ", ".join(column.name for column in table.columns)
@@ -130,15 +150,16 @@ def _keep_what_objects_do_not_tell(old_path: Path, connection: sqlite3.Connectio
                 kept += int(connection.execute("SELECT changes()").fetchone()[0])
             except sqlite3.DatabaseError as error:
                 log.warn("{table} of the old index can't be read: {error}", table=table.name, error=str(error))
+                not_kept.append(table.name)
     finally:
         connection.execute("DETACH DATABASE old")
-    return kept
+    return kept, not_kept
 
 
 def _replace(path: Path, new_path: Path) -> None:
     """Put the new index in the old one's place; a log of the old one would be taken for the new one's."""
     if path.exists():
-        os.replace(path, path.with_name(path.name + ".before-reindex"))
+        os.replace(path, path.with_name(path.name + PUT_ASIDE))
     for suffix in ("-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     os.replace(new_path, path)

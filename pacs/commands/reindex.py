@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pacs.archive.reindex import rebuild
+from pacs.archive.reindex import PUT_ASIDE, rebuild
 from pacs.assembly.archive import archive_settings
 from pacs.command import Call
 from pacs.commands.bar import progress_bar
@@ -35,7 +35,12 @@ def command(config: Path | None, wants_json: bool) -> None:
             result = _reindex(settings.root_path, lambda: rebuild(settings, progress), progress)
         except (CommandFailed, RootPathLocked, OSError) as error:
             call.fail(f"reindex: {error}")
-    call.tell(", ".join(f"{count} {name}" for name, count in result.items()), **result)
+    not_kept = result.get("not_kept", [])
+    call.tell(", ".join(f"{count} {name}" for name, count in result.items() if name != "not_kept"), **result)
+    if not_kept:
+        what = ", ".join(name.replace("_", " ") for name in not_kept)
+        aside = f"{settings.index_path}{PUT_ASIDE}"
+        click.echo(f"reindex: of the old index, now {aside}, could not be read: {what}", err=True)
 
 
 def _reindex(

@@ -145,7 +145,7 @@ def test_reindex_rebuilds_the_index_from_the_objects_alone(make_server: MakeServ
     for path in server.root.glob("index.db*"):
         path.unlink()
     result = run_tool(PACSCTL, "reindex", "--json", "-c", str(server.config))
-    assert json.loads(result.stdout.splitlines()[-1]) == {"indexed": 5, "unreadable": 0, "kept": 0}
+    assert json.loads(result.stdout.splitlines()[-1]) == {"indexed": 5, "unreadable": 0, "kept": 0, "not_kept": []}
     server.start()
     assert count_of(server, "PatientName=Re^Index") == 1
     assert run_tool(PACSCTL, "reindex", "--json", "-c", str(server.config)).stdout.startswith('{"indexed": 0')

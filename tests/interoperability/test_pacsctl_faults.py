@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pacs.command import operator_name
+from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
 from tests.server import Server
 
 PACSCTL = str(Path(sys.executable).with_name("pacsctl"))
@@ -75,6 +77,27 @@ def test_an_index_that_is_none_is_told_in_a_line(server: Server, arguments: tupl
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert line.startswith(" ".join(arguments[:1]))
+
+
+def test_an_index_that_is_none_is_put_aside_and_made_anew(server: Server) -> None:
+    """What no object tells is lost, and that is said; without an index the archive would be lost, too."""
+    server.start()
+    with Client(server.port, (CT_IMAGE_STORAGE, EXPLICIT)) as client:
+        assert client.store(ct_data_set("1.2.3.0", study="1.2.3"), "1.2.3.0").status == 0
+    assert server.stop() == 0
+    broken = b"this is no index" * 1000
+    (server.root / "index.db").write_bytes(broken)
+    ended = pacsctl(server, "reindex", "--json")
+    assert ended.returncode == 0
+    names = ["tokens", "worklist", "performed_steps", "step_links", "tasks"]
+    assert json.loads(ended.stdout) == {
+        "indexed": 1, "unreadable": 0, "kept": 0, "not_kept": ["deletions under way", *names]
+    }  # fmt: skip
+    assert ended.stderr.count("\n") == 1
+    assert "index.db.before-reindex, could not be read: deletions under way, tokens, worklist" in ended.stderr
+    assert (server.root / "index.db.before-reindex").read_bytes() == broken
+    assert pacsctl(server, "verify").returncode == 0
+    assert pacsctl(server, "reindex").stderr == ""
 
 
 def test_a_full_disk_behind_the_output_is_told_in_a_line(server: Server) -> None:
