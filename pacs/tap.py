@@ -15,7 +15,8 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
-from pacs.config import Configuration, ConfigurationError, Loaded, is_there, load_configuration
+from pacs.assembly.region_rules import check_region_rules
+from pacs.config import ConfigurationError, Loaded, is_there, load_configuration
 from pacs.version import __version__
 
 
@@ -44,23 +45,13 @@ class Options(usage.Options):
             _refuse(f"{path}: no such file" if path is not None else "--require-config needs --config FILE")
         try:
             loaded = load_configuration(path, os.environ)
+            check_region_rules(loaded)
         except ConfigurationError as error:
             _refuse(str(error))
-        if loaded.configuration.security.anonymization.region_rules is not None:
-            _check_region_rules(loaded.configuration)
         if self["check"]:
             print(yaml.safe_dump(loaded.configuration.masked(), sort_keys=False), end="")
             raise SystemExit(0)
         self["loaded"] = loaded
-
-
-def _check_region_rules(configuration: Configuration) -> None:
-    from pacs.assembly.region_rules import RegionRulesError, check_region_rules  # with the transformer's codec
-
-    try:
-        check_region_rules(configuration)
-    except RegionRulesError as error:
-        _refuse(f"security.anonymization.region_rules: {error}")
 
 
 def _refuse(message: str) -> NoReturn:

@@ -31,6 +31,9 @@ from pacs.deidentification.codec import SequencePlace
 from pacs.deidentification.errors import NotDeidentifiable
 from pacs.deidentification.original import Original
 
+_NO_YAML: Final = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+"""What PyYAML raises, also at a text that it takes for a date or a number, and that is none."""
+
 Region = tuple[int, int, int, int]
 
 _CONDITIONS: Final[Mapping[str, int]] = {
@@ -91,8 +94,15 @@ def load_region_rules(path: Path) -> tuple[RegionRule, ...]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RegionRulesError(f"{path}: {error}") from error
+    except OSError as error:
+        raise RegionRulesError(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RegionRulesError(f"{path}: is not UTF-8 text") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark is not None else 0
+        raise RegionRulesError(f"{path}:{line}: no YAML: {error.problem or error.context}") from error
+    except _NO_YAML as error:
+        raise RegionRulesError(f"{path}: no YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict) or set(content) != {"rules"} or not isinstance(content["rules"], list):
         raise RegionRulesError(f"{path}: one key, 'rules', with a list is expected")
     return tuple(_rule(path, number, entry) for number, entry in enumerate(content["rules"], 1))

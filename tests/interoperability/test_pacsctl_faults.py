@@ -14,7 +14,7 @@ import pytest
 
 from pacs.command import operator_name
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, ct_data_set
-from tests.server import Server
+from tests.server import Server, twistd
 
 PACSCTL = str(Path(sys.executable).with_name("pacsctl"))
 AS_ANYBODY = () if os.getuid() else ("setpriv", "--bounding-set=-all", "--inh-caps=-all")  # root reads everything
@@ -77,6 +77,23 @@ def test_an_index_that_is_none_is_told_in_a_line(server: Server, arguments: tupl
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert line.startswith(" ".join(arguments[:1]))
+
+
+@pytest.mark.parametrize("rules", ["rules: [{blank: [0]}]\n", "rules: [\n", "rules: [2026-99-99]\n", None])
+def test_wrong_region_rules_are_a_fault_of_the_configuration(server: Server, rules: str | None) -> None:
+    """check-config says what twistd says, which does not start."""
+    if rules is not None:
+        (server.directory / "rules.yaml").write_text(rules)
+    server.config.write_text("security:\n  anonymization:\n    region_rules: rules.yaml\n")
+    checked = pacsctl(server, "check-config")
+    started = subprocess.run(
+        [*twistd(), "-n", "--pidfile=", "productionpacs", "--check", "-c", str(server.config)],
+        cwd=server.directory, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert checked.returncode == started.returncode == 1
+    assert checked.stderr == started.stderr
+    (line,) = checked.stderr.splitlines()
+    assert line.startswith(f"{server.config}:3: security.anonymization.region_rules: rules.yaml:")
 
 
 def test_an_index_that_is_none_is_put_aside_and_made_anew(server: Server) -> None:

@@ -145,7 +145,9 @@ def test_ultrasound_regions_are_what_is_kept() -> None:
         ("rules: [{blank: [[0, 0, -1, 1]]}]", "region"),
         ("rules: [{blank: [[true, 0, 1, 1]]}]", "region"),
         ("rules: [{rows: '480', blank: [[0, 0, 1, 1]]}]", "numbers"),
-        ("{", "line 1"),
+        ("{", r"rules\.yaml:1: no YAML"),
+        ("rules: [2026-99-99]", "no YAML: month must be in"),
+        ("rules: \0", "no YAML"),
     ],
 )
 def test_wrong_region_rules_are_told(tmp_path: Path, text: str, fault: str) -> None:
