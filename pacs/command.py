@@ -113,7 +113,8 @@ class Commands(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt as error:
-            raise click.ClickException(f"{ctx.invoked_subcommand}: interrupted") from error
+            name = f"{ctx.invoked_subcommand}: " if ctx.invoked_subcommand else ""  # none while its module is imported
+            raise click.ClickException(f"{name}interrupted") from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # who reads has seen enough: click ends quietly

@@ -79,6 +79,17 @@ def test_an_index_that_is_none_is_told_in_a_line(server: Server, arguments: tupl
     assert line.startswith(" ".join(arguments[:1]))
 
 
+@pytest.mark.parametrize("module", ["pydantic", "twisted"])
+def test_an_interruption_while_modules_are_imported_is_told_in_a_line(server: Server, module: str) -> None:
+    interrupts = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
+    (server.directory / f"{module}.py").write_text(interrupts)
+    ended = subprocess.run(
+        [PACSCTL, "verify", "-c", str(server.config)], cwd=server.directory, capture_output=True, text=True,
+        timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(server.directory)},
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (1, "interrupted\n")
+
+
 @pytest.mark.parametrize("rules", ["rules: [{blank: [0]}]\n", "rules: [\n", "rules: [2026-99-99]\n", None])
 def test_wrong_region_rules_are_a_fault_of_the_configuration(server: Server, rules: str | None) -> None:
     """check-config says what twistd says, which does not start."""
