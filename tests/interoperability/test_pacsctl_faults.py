@@ -90,6 +90,42 @@ def test_an_interruption_while_modules_are_imported_is_told_in_a_line(server: Se
     assert (ended.returncode, ended.stderr) == (1, "interrupted\n")
 
 
+INTERRUPTED = """
+import os, signal, sys, time
+from pacs.archive.archive import Archive
+from pacs.pacsctl import main
+
+name = sys.argv.pop(1)
+whole = getattr(Archive, name)
+
+def interrupted(self, *arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.5)
+    return whole(self, *arguments)
+
+setattr(Archive, name, interrupted)
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        ("_take_up_in_thread", (1, "", "worklist list: interrupted\n")),  # the archive is being opened
+        ("_close_in_thread", (0, "0 of 0\n", "")),  # what was asked is done
+    ],
+)
+def test_who_interrupts_a_command_without_a_server_waits_until_the_archive_is_closed(
+    server: Server, when: str, expected: tuple[int, str, str]
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, when, "worklist", "list", "-c", str(server.config)],
+        cwd=server.directory, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout, ended.stderr) == expected
+    assert (server.root / "index.db-wal").stat().st_size == 0  # emptied
+
+
 @pytest.mark.parametrize("rules", ["rules: [{blank: [0]}]\n", "rules: [\n", "rules: [2026-99-99]\n", None])
 def test_wrong_region_rules_are_a_fault_of_the_configuration(server: Server, rules: str | None) -> None:
     """check-config says what twistd says, which does not start."""
