@@ -8,11 +8,14 @@ each file; it holds the original paths, so it belongs to the originals, not to w
 from __future__ import annotations
 
 import csv
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,7 +70,7 @@ def deidentify_file(source: Path, destination: Path) -> tuple[str, str, str, str
     if destination.exists():
         return "present", "", "", ""
     try:
-        with source.open("rb") as file:
+        with _open(source) as file:
             meta = read_file_meta(file)
             length = os.fstat(file.fileno()).st_size - meta.data_set_offset
             destination.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +97,15 @@ def deidentify_file(source: Path, destination: Path) -> tuple[str, str, str, str
     except Exception as error:  # noqa: BLE001 - the border: what an unforeseen error says may have anything in it
         return "refused", "internal", "", f"the object can't be de-identified ({type(error).__name__})"
     return "deidentified", "", "", ""
+
+
+def _open(path: Path) -> BufferedReader:
+    """Open a file; a pipe would wait for who writes, and a device has no end."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "no regular file")
+    return file
 
 
 def _work(jobs: list[tuple[Path, Path]]) -> list[tuple[str, str, str, str]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -366,3 +367,16 @@ def test_a_folder_is_de_identified_and_a_second_run_goes_on(make_server: MakeSer
     second = json.loads(pacsctl(server, *options).stdout)
     assert (second["deidentified"], second["present"], second["skipped"]) == (1, 4, 1)
     assert "skipped" in report.read_text()
+
+
+def test_a_pipe_among_the_files_is_reported_and_not_waited_for(tmp_path: Path) -> None:
+    source, report = tmp_path / "from", tmp_path / "report.csv"
+    source.mkdir()
+    os.mkfifo(source / "pipe.dcm")
+    (source / "notes.txt").write_text("no DICOM")
+    run = pacsctl(
+        Server(tmp_path), "deidentify", str(source), str(tmp_path / "to"), "--report", str(report), "--processes", "1"
+    )
+    assert run.returncode == 1
+    assert run.stderr == "deidentify: 1 files were not de-identified; the report tells why\n"
+    assert "pipe.dcm,,failed,file,,no regular file" in report.read_text()
