@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from twisted.application.service import IService, MultiService, Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 
 
@@ -17,8 +17,11 @@ class OrderedMultiService(MultiService):
     """
     Starts its children in the order in which they were added.
 
+    One that is starting when all are to stop starts to its end, and is stopped then as the others are.
+
     Attributes:
-        when_started: fires when the last child has started; fails with the failure of the first that could not.
+        when_started: fires when the last child has started; fails with the failure of the first that could not, or
+            with CancelledError when all are to stop before.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -41,13 +44,13 @@ class OrderedMultiService(MultiService):
     async def _start_children(self) -> None:
         for child in list(self.services):
             if not self.running:
-                return
+                raise CancelledError
             await maybeDeferred(child.startService)
             self._started.append(child)
 
     async def _stop_children(self) -> None:
         if self._starting is not None and not self._starting.called:
-            self._starting.cancel()
+            await self._starting
         while self._started:
             child = self._started.pop()
             try:

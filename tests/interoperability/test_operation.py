@@ -67,6 +67,41 @@ def test_a_file_that_can_not_be_reached_is_never_taken_for_a_missing_one(
     assert (result.returncode, result.stderr) == (1, f"{'a' * 300}: can't be read: File name too long\n")
 
 
+SLOW_START = """
+import sys, time
+from pacs.archive.archive import Archive
+from twisted.scripts.twistd import run
+
+take_up = Archive._take_up_in_thread
+
+def slowly(self, *arguments):
+    print("opening", flush=True)
+    time.sleep(1)
+    return take_up(self, *arguments)
+
+Archive._take_up_in_thread = slowly
+sys.argv = ["twistd", "-n", "--pidfile=", "productionpacs", "-c", sys.argv[1]]
+run()
+"""
+
+
+def test_a_server_that_is_stopped_while_it_starts_ends_as_any_other(tmp_path: Path) -> None:
+    """What has begun to open is opened, and closed again: its threads would keep the process."""
+    server = Server(tmp_path)
+    command = [sys.executable, "-c", SLOW_START, str(server.config)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            next(line for line in process.stdout if "opening" in line)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+        log = process.stdout.read()
+    assert "stopped" in log
+    assert "Traceback" not in log
+
+
 def test_version_is_our_own(tmp_path: Path) -> None:
     assert twistd("--version", directory=tmp_path).stdout.startswith("productionpacs ")
 
