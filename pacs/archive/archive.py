@@ -166,7 +166,11 @@ class Archive:
         self._journal.start()
         self._commit.start()
         self._derive.start()
-        await self._readers.run(self._take_up_in_thread)
+        try:
+            await self._readers.run(self._take_up_in_thread)
+        except Exception:
+            await deferToThread(self._close_in_thread)  # nobody stops what has not started
+            raise
         self.database_health.report("open", Health.HEALTHY)
         self._space.start()
         self._upkeep.start(was_clean=was_clean)

@@ -126,6 +126,27 @@ def test_who_interrupts_a_command_without_a_server_waits_until_the_archive_is_cl
     assert (server.root / "index.db-wal").stat().st_size == 0  # emptied
 
 
+FAILING_START = """
+import sqlite3, sys
+from pacs.archive.archive import Archive
+from pacs.pacsctl import main
+
+def fail(self, connection):
+    raise sqlite3.DatabaseError("database disk image is malformed")
+
+Archive._take_up_in_thread = fail
+sys.exit(main())
+"""
+
+
+def test_an_archive_that_can_not_be_opened_to_the_end_keeps_no_process(server: Server) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FAILING_START, "worklist", "list", "-c", str(server.config)],
+        cwd=server.directory, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (1, "worklist list: database disk image is malformed\n")
+
+
 @pytest.mark.parametrize("rules", ["rules: [{blank: [0]}]\n", "rules: [\n", "rules: [2026-99-99]\n", None])
 def test_wrong_region_rules_are_a_fault_of_the_configuration(server: Server, rules: str | None) -> None:
     """check-config says what twistd says, which does not start."""
