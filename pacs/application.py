@@ -42,6 +42,7 @@ from pacs.monitoring.health import HealthRegister, LatenessWatchdog
 from pacs.monitoring.metrics import Metrics
 from pacs.net.dispatch import ServiceDispatcher
 from pacs.net.registry import AssociationRegistry
+from pacs.ordered_service import Doors
 from pacs.security.logins import LoginReporter
 from pacs.services.authorization import Authorization
 from pacs.services.query import QueryService
@@ -201,6 +202,9 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
             watch.add("HTTPS", made.https.current_identity)
             reloads.append(partial(_reload_https, made.https, watch))
         commands.update(made.commands)
+    doors = Doors()
+    for door in (*web, acceptor):
+        door.setServiceParent(doors)
     whole = Server(
         configuration=configuration,
         support=dispatcher.support,
@@ -228,8 +232,7 @@ def make_service(configuration: Configuration, *, bus: EventBus, reactor: Any) -
         FeedService(feed),
         *webhooks,
         TaskQueueService(tasks),
-        *web,
-        acceptor,
+        doors,
         NetworkEntryService(auditing.audit),
     ):
         child.setServiceParent(whole)

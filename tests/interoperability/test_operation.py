@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -150,6 +151,34 @@ def test_a_running_store_is_finished_before_the_end(make_server: MakeServer) -> 
     assert server.process is not None
     assert server.process.wait(30) == 0
     assert len(server.objects()) == 1
+
+
+def test_all_doors_close_at_once_and_have_the_time_of_grace_together(make_server: MakeServer) -> None:
+    grace_s = 4
+    server = make_server({"server": {"shutdown_grace_seconds": grace_s}, "rest_api": {"enabled": True}})
+    client = Client(server.port, CT)
+    client.send_command(
+        CStoreRQ(
+            message_id=1,
+            affected_sop_class_uid=CT_IMAGE_STORAGE,
+            affected_sop_instance_uid="1.2.22",
+            has_data_set=True,
+        )
+    )
+    token = (server.root / "admin.token").read_text().strip()
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=20) as request:
+        head = f"POST /api/v1/tokens HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
+        request.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n{{".encode())
+        time.sleep(0.2)
+        os.kill(server.pid, signal.SIGTERM)
+        stopped_s = time.monotonic()
+        time.sleep(1)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.http_port), timeout=5)
+        assert server.process is not None
+        assert server.process.wait(30) == 0
+    assert grace_s - 1 < time.monotonic() - stopped_s < 2 * grace_s - 1
+    assert client.pdu()[0] == 7
 
 
 def test_a_newer_index_is_not_touched(make_server: MakeServer) -> None:
