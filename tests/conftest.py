@@ -4,6 +4,7 @@ Fixtures: real servers, one for each test that changes something, one shared by 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ MakeServer = Callable[..., Server]
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other tests run beside
 settings.load_profile("busy")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell, and inherited
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
