@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def privileged_port(below: int = 1024) -> int:
+    """Give a port that only root may have, and nobody listens on."""
+    for port in range(below - 1, 600, -1):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no port below 1024 is free")
 
 
 def merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,9 +92,10 @@ class Server:
         self.config.write_text(yaml.safe_dump(merged(base, configuration or {})))
         self.config.chmod(0o600)
 
-    def start(self, *before: str) -> None:
-        """Start it, maybe under another command, and wait until it listens."""
-        self._start([*before, *twistd(), "-n", "--pidfile=", "productionpacs", "--config", str(self.config)])
+    def start(self, *before: str, options: Sequence[str] = ()) -> None:
+        """Start it, maybe under another command or with options of twistd, and wait until it listens."""
+        command = [*before, *twistd(), "-n", "--pidfile=", *options, "productionpacs", "--config", str(self.config)]
+        self._start(command)
 
     def start_program(self, program: str) -> None:
         """Start a Python program with a server in it, which is given the configuration file."""

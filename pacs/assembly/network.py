@@ -22,7 +22,7 @@ from pacs.net.admission import Admission
 from pacs.net.attention import attend
 from pacs.net.dispatch import ServiceDispatcher
 from pacs.net.flood import FloodGate
-from pacs.net.listening import listen
+from pacs.net.listening import Bound, bind_if_privileged, listen
 from pacs.net.nodes import RemoteNode, RemoteNodes
 from pacs.net.registry import AssociationRegistry
 from pacs.net.requestor import Requestor
@@ -61,7 +61,13 @@ class AcceptorService(Service):
         self.registry = self._registry = registry
         self._server = configuration.server
         self._reactor = reactor
+        self._bound: dict[int, Bound | None] = {}
         self._listening: list[IListeningPort] = []
+
+    def privilegedStartService(self) -> None:
+        """Take what root alone may have before twistd gives that up."""
+        super().privilegedStartService()
+        self._bound = {port: bind_if_privileged(port, self._server.interface) for port, _, _ in self._listeners}
 
     def startService(self) -> None:
         super().startService()
@@ -75,6 +81,7 @@ class AcceptorService(Service):
                 interface=server.interface,
                 gate=self._gate,
                 reactor=self._reactor,
+                bound=self._bound.pop(port, None),
             )
             self._listening.append(listening)
             address = listening.getHost()

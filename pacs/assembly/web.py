@@ -29,6 +29,7 @@ from pacs.events import EventBus
 from pacs.monitoring.denials import Denials
 from pacs.monitoring.health import HealthRegister
 from pacs.monitoring.metrics import Metrics
+from pacs.net.listening import Bound, bind_if_privileged
 from pacs.net.nodes import RemoteNodes
 from pacs.net.registry import AssociationRegistry
 from pacs.security.access import Role
@@ -156,7 +157,13 @@ class WebService(Service):
         self._tokens = tokens
         self._rest = configuration.rest_api
         self._reactor = reactor
+        self._bound: Bound | None = None
         self._listening: IListeningPort | None = None
+
+    def privilegedStartService(self) -> None:
+        """Take what root alone may have before twistd gives that up."""
+        super().privilegedStartService()
+        self._bound = bind_if_privileged(self._rest.port, self._rest.interface)
 
     def startService(self) -> Deferred[None]:
         super().startService()
@@ -166,18 +173,33 @@ class WebService(Service):
         await self._tokens.start()
         rest = self._rest
         try:
-            listening = self._reactor.listenTCP(rest.port, self._factory, backlog=BACKLOG, interface=rest.interface)
+            listening = self._listen()
         except CannotListenError as error:
             self.log.critical("rest_api.port: {reason}", reason=str(error))
             raise
         self._listening = listening
-        address = listening.getHost()
+        address: Any = listening.getHost()
         self.log.info(
             "{protocol} is ready on {interface}:{port}",
             protocol="HTTPS" if rest.tls.enabled else "HTTP",
             interface=address.host,
             port=address.port,
         )
+
+    def _listen(self) -> IListeningPort:
+        rest, bound = self._rest, self._bound
+        self._bound = None
+        if isinstance(bound, OSError):
+            raise CannotListenError(rest.interface, rest.port, bound)
+        if bound is None:
+            found: IListeningPort = self._reactor.listenTCP(
+                rest.port, self._factory, backlog=BACKLOG, interface=rest.interface
+            )
+            return found
+        with bound:  # the reactor has a descriptor of its own
+            bound.listen(BACKLOG)
+            adopted: IListeningPort = self._reactor.adoptStreamPort(bound.fileno(), bound.family, self._factory)
+        return adopted
 
     def stopService(self) -> Deferred[None]:
         super().stopService()

@@ -7,6 +7,7 @@ Options are set once, on the listening socket, and inherited; names for the log 
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import suppress
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, Final
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv6Address
+from twisted.internet.error import CannotListenError
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -23,6 +25,10 @@ from pacs.net.flood import FloodGate
 
 _CLOSED: Final = Failure(CONNECTION_DONE)
 ACCEPTS_AT_ONCE: Final = 64  # then the connections that are there get their turn
+UNPRIVILEGED: Final = 1024  # the first port that everybody may have
+
+Bound = socket.socket | OSError
+"""A socket that has its port and does not listen yet, or why it has none."""
 
 
 class _ListeningSocket(socket.socket):
@@ -99,8 +105,16 @@ class ListeningPort(tcp.Port):
         super().__init__(port, factory, backlog, interface, reactor)
         self._gate = gate
 
+    def listen_on(self, bound: socket.socket) -> None:
+        """Listen on a socket that has its port already."""
+        self._preexistingSocket = self._made_ours(bound)
+        self._preexistingSocket.listen(self.backlog)
+        self.startListening()
+
     def createInternetSocket(self) -> socket.socket:
-        made = super().createInternetSocket()
+        return self._made_ours(super().createInternetSocket())
+
+    def _made_ours(self, made: socket.socket) -> socket.socket:
         family, kind, protocol = made.family, made.type, made.proto
         listening = _ListeningSocket(family, kind, protocol, made.detach())
         listening.setblocking(False)
@@ -155,16 +169,46 @@ class ListeningPort(tcp.Port):
                 transport.abortConnection()
 
 
-def listen(port: int, factory: Factory, *, backlog: int, interface: str, gate: FloodGate, reactor: Any) -> tcp.Port:
+def bind_if_privileged(port: int, interface: str) -> Bound | None:
+    """Take a port that only root may have, such as 104, while we are root; None for others, which can wait."""
+    if not 0 < port < UNPRIVILEGED or os.geteuid() != 0:
+        return None
+    bound = socket.socket(socket.AF_INET6 if ":" in interface else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setblocking(False)
+        bound.bind((interface, port))
+    except OSError as error:
+        bound.close()
+        return error
+    return bound
+
+
+def listen(
+    port: int,
+    factory: Factory,
+    *,
+    backlog: int,
+    interface: str,
+    gate: FloodGate,
+    reactor: Any,
+    bound: Bound | None = None,
+) -> tcp.Port:
     """
     Listen on a TCP port.
 
     Args:
         gate: of all ports together.
+        bound: what `bind_if_privileged` gave for it.
 
     Raises:
         CannotListenError: it is taken, or may not be had.
     """
     listening = ListeningPort(port, factory, backlog=backlog, interface=interface, gate=gate, reactor=reactor)
-    listening.startListening()
+    if isinstance(bound, OSError):
+        raise CannotListenError(interface, port, bound)
+    if bound is not None:
+        listening.listen_on(bound)
+    else:
+        listening.startListening()
     return listening

@@ -10,8 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -19,7 +21,7 @@ import yaml
 from pacs.dimse import CStoreRQ
 from tests.conftest import MakeServer
 from tests.dicom import CT_IMAGE_STORAGE, EXPLICIT, Client, Rejected, ct_data_set, pdv
-from tests.server import Server, run_tool
+from tests.server import Server, merged, privileged_port, run_tool
 
 CT = (CT_IMAGE_STORAGE, EXPLICIT)
 TWISTD = str(Path(sys.executable).with_name("twistd"))
@@ -254,3 +256,30 @@ def test_the_log_has_no_patient_data(make_server: MakeServer) -> None:
     lines = [json.loads(line) for line in server.log().splitlines()]
     assert any("conflict" in line["message"] for line in lines)
     assert not any(word in server.log() for word in ("Secret", "SECRETID", "OTHERID", "Third"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has ports below 1024, and can give its rights up")
+def test_ports_of_root_are_taken_before_its_rights_are_given_up() -> None:
+    """RELIABILITY P3; DICOM's own port is 104."""
+    nobody = ("--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", "import pacs.application")
+    if subprocess.run(["setpriv", *nobody], cwd="/", capture_output=True).returncode != 0:
+        pytest.skip("others than root can't read where the project is")
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        server = Server(directory)
+        port = privileged_port()
+        http_port = privileged_port(below=port)
+        ports = {"server": {"port": port}, "rest_api": {"enabled": True, "port": http_port}}
+        server.config.write_text(yaml.safe_dump(merged(yaml.safe_load(server.config.read_text()), ports)))
+        server.port = port
+        for path in (directory, server.config):
+            os.chown(path, 65534, 65534)
+        server.start(options=("--uid", "65534", "--gid", "65534"))
+        try:
+            assert "Uid:\t65534\t65534\t65534\t65534" in Path(f"/proc/{server.pid}/status").read_text()
+            with Client(port, CT) as client:
+                assert client.store(ct_data_set("1.2.25"), "1.2.25").status == 0
+            with urlopen(f"http://127.0.0.1:{http_port}/readyz", timeout=20) as answer:
+                assert answer.status == 200
+        finally:
+            assert server.stop() == 0, server.log()
