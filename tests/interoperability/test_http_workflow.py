@@ -144,6 +144,7 @@ def test_the_list_is_filtered_sorted_and_paged(server: Server) -> None:
     assert listed("&status=STARTED") == (0, [])
     for wrong in ("status=ARRIVED", "sort=patient_name", "scheduled_date_from=May", "patient_name=x", "limit=0"):
         assert fetch(server, f"/api/v1/worklist?{wrong}").status == 400, wrong
+    assert fetch(server, "/api/v1/worklist?scheduled_date_from=20270231").status == 422
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,7 @@ class WorkflowRoutes:
                 summary="Scheduled procedure steps, in the order of schedule",
                 query=listed,
                 answer=list_schema(ITEM),
+                errors=(422,),
                 **reads,
             ),
             Route(
