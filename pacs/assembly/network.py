@@ -22,8 +22,9 @@ from pacs.net.admission import Admission
 from pacs.net.attention import attend
 from pacs.net.dispatch import ServiceDispatcher
 from pacs.net.flood import FloodGate
-from pacs.net.listening import Bound, bind_if_privileged, listen
+from pacs.net.listening import listen
 from pacs.net.nodes import RemoteNode, RemoteNodes
+from pacs.net.privileged import Bound, bind_if_privileged
 from pacs.net.registry import AssociationRegistry
 from pacs.net.requestor import Requestor
 from pacs.net.settings import AcceptorSettings, AssociationSettings

@@ -29,8 +29,8 @@ from pacs.events import EventBus
 from pacs.monitoring.denials import Denials
 from pacs.monitoring.health import HealthRegister
 from pacs.monitoring.metrics import Metrics
-from pacs.net.listening import Bound, bind_if_privileged
 from pacs.net.nodes import RemoteNodes
+from pacs.net.privileged import Bound, bind_if_privileged
 from pacs.net.registry import AssociationRegistry
 from pacs.security.access import Role
 from pacs.security.audit import AuditLog

@@ -7,7 +7,6 @@ Options are set once, on the listening socket, and inherited; names for the log 
 
 from __future__ import annotations
 
-import os
 import socket
 from contextlib import suppress
 from functools import partial
@@ -22,13 +21,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pacs.net.flood import FloodGate
+from pacs.net.privileged import Bound
 
 _CLOSED: Final = Failure(CONNECTION_DONE)
 ACCEPTS_AT_ONCE: Final = 64  # then the connections that are there get their turn
-UNPRIVILEGED: Final = 1024  # the first port that everybody may have
-
-Bound = socket.socket | OSError
-"""A socket that has its port and does not listen yet, or why it has none."""
 
 
 class _ListeningSocket(socket.socket):
@@ -167,21 +163,6 @@ class ListeningPort(tcp.Port):
                 connection.close()
             else:
                 transport.abortConnection()
-
-
-def bind_if_privileged(port: int, interface: str) -> Bound | None:
-    """Take a port that only root may have, such as 104, while we are root; None for others, which can wait."""
-    if not 0 < port < UNPRIVILEGED or os.geteuid() != 0:
-        return None
-    bound = socket.socket(socket.AF_INET6 if ":" in interface else socket.AF_INET)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.setblocking(False)
-        bound.bind((interface, port))
-    except OSError as error:
-        bound.close()
-        return error
-    return bound
 
 
 def listen(
