@@ -7,16 +7,11 @@ values by `pacs.application`.
 
 from __future__ import annotations
 
-import re
-import types
-import typing
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -25,70 +20,24 @@ from pydantic import (
     model_validator,
 )
 
-from pacs.dataset.charset import is_defined
-from pacs.events import EVENT_NAMES
-from pacs.security.passwords import is_password_hash
-from pacs.security.policy import parse_network
-
-_AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
-_UPPER_PORT = 65535
-
-
-def _ae_title(value: str) -> str:
-    value = value.strip(" ")
-    if not _AE_TITLE.fullmatch(value):
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters, no backslash")
-    return value
-
-
-def _host(value: str) -> str:
-    if not value.isprintable() or any(character.isspace() for character in value):
-        raise ValueError("the name or address of a host has no blanks")
-    return value
-
-
-def _character_set(value: str) -> str:
-    if not is_defined(value):
-        raise ValueError(
-            "no defined terms of Specific Character Set (PS3.3 C.12.1.1.2), such as ISO_IR 100, ISO_IR 192 or"
-            " \\ISO 2022 IR 87"
-        )
-    return value
-
-
-def _web_url(value: str) -> str:
-    parts = urlsplit(value)
-    is_text = value.isascii() and value.isprintable() and " " not in value
-    if parts.scheme not in ("http", "https") or not parts.hostname or not is_text:
-        raise ValueError("give an http:// or https:// URL")
-    if parts.port == 0:
-        raise ValueError("port 0 is none")
-    return value
-
-
-def _naming_scheme(value: object) -> object:
-    spellings = {"flat": "uid_flat", "hierarchical": "uid_hierarchical"}
-    return spellings.get(value, value) if isinstance(value, str) else value
-
-
-def _tls_version(value: object) -> object:
-    return str(value) if isinstance(value, float) else value
-
-
-def _is_number(annotation: Any) -> bool:
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union, Annotated):
-        return any(_is_number(part) for part in typing.get_args(annotation))
-    return annotation in (int, float)
-
-
-AETitle = Annotated[str, AfterValidator(_ae_title)]
-Port = Annotated[int, Field(ge=0, le=_UPPER_PORT)]
-PeerPort = Annotated[int, Field(ge=1, le=_UPPER_PORT)]
-Host = Annotated[str, Field(min_length=1), AfterValidator(_host)]
-CharacterSet = Annotated[str, AfterValidator(_character_set)]
-WebURL = Annotated[str, AfterValidator(_web_url)]
-TLSVersion = Annotated[Literal["1.2", "1.3"], BeforeValidator(_tls_version)]
-RoleName = Literal["viewer", "technologist", "administrator", "none"]
+from pacs.config.values import (
+    AddressBlock,
+    AETitle,
+    CharacterSet,
+    EventName,
+    Host,
+    NamingScheme,
+    PasswordHash,
+    Pattern,
+    PeerPort,
+    Port,
+    ProviderURL,
+    PublicURL,
+    RoleName,
+    TLSVersion,
+    WebURL,
+    is_number,
+)
 
 
 class Section(BaseModel):
@@ -100,7 +49,7 @@ class Section(BaseModel):
     @classmethod
     def _no_boolean_for_a_number(cls, value: object, info: ValidationInfo) -> object:
         """Python takes True for 1, and YAML yes for True."""
-        if isinstance(value, bool) and _is_number(cls.model_fields[str(info.field_name)].annotation):
+        if isinstance(value, bool) and is_number(cls.model_fields[str(info.field_name)].annotation):
             raise ValueError("give a number, not yes or no")
         return value
 
@@ -239,11 +188,9 @@ class Storage(Section):
     """The archive."""
 
     root_path: str = Field(default="./pacs_data", description="everything that is kept lies below it")
-    naming_scheme: Annotated[Literal["uid_hierarchical", "uid_flat", "date_based"], BeforeValidator(_naming_scheme)] = (
-        Field(
-            default="uid_hierarchical",
-            description="uid_hierarchical (study/series/instance) | uid_flat | date_based (YYYY/MM/DD/study/instance)",
-        )
+    naming_scheme: NamingScheme = Field(
+        default="uid_hierarchical",
+        description="uid_hierarchical (study/series/instance) | uid_flat | date_based (YYYY/MM/DD/study/instance)",
     )
     duplicate_policy: Literal["replace", "reject", "rename"] = Field(
         default="replace", description="same SOP Instance UID, other content: replace | reject | rename"
@@ -257,24 +204,6 @@ class Storage(Section):
     )
     database: Database = Field(default=Database(), description="the index")
     objects: Objects = Field(default=Objects(), description="where objects are")
-
-
-def _address_block(value: str) -> str:
-    try:
-        parse_network(value)
-    except ValueError as error:
-        raise ValueError(f"no address or CIDR block such as 10.1.0.0/16: {error}") from None
-    return value
-
-
-def _password_hash(value: SecretStr) -> SecretStr:
-    if not is_password_hash(value.get_secret_value()):
-        raise ValueError("no argon2id hash; 'pacsctl user add' makes the line")
-    return value
-
-
-AddressBlock = Annotated[str, AfterValidator(_address_block)]
-Pattern = Annotated[str, Field(min_length=1)]
 
 
 class Grant(Section):
@@ -291,7 +220,7 @@ class User(Section):
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     role: RoleName
-    password_hash: Annotated[SecretStr, AfterValidator(_password_hash)]
+    password_hash: PasswordHash
 
 
 def _unique_names(users: tuple[User, ...]) -> tuple[User, ...]:
@@ -353,19 +282,6 @@ class HTTPTLS(Section):
     min_version: TLSVersion = Field(default="1.2", description='"1.2" or "1.3"')
 
 
-def _provider_url(value: str | None) -> str | None:
-    if value is None:
-        return None
-    parts = urlsplit(value)
-    is_here = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if not value.isascii() or not parts.hostname or not (parts.scheme == "https" or is_here):
-        raise ValueError("no https:// URL")
-    return value
-
-
-ProviderURL = Annotated[str | None, AfterValidator(_provider_url)]
-
-
 class OIDC(Section):
     """OpenID Connect: tokens of an identity provider, over HTTP and as user identity of associations."""
 
@@ -388,18 +304,6 @@ class Authentication(Section):
 
     enabled: bool = Field(default=True, description="false: everyone is an administrator")
     oidc: OIDC = Field(default=OIDC(), description="OpenID Connect")
-
-
-def _public_url(value: str) -> str:
-    if not value:
-        return value  # as null
-    parts = urlsplit(_web_url(value))
-    if parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError("a base URL has no user, query or fragment")
-    return value
-
-
-PublicURL = Annotated[str, AfterValidator(_public_url)]
 
 
 class RestAPI(Section):
@@ -427,15 +331,6 @@ class Monitoring(Section):
 
     health_check_interval_seconds: float = Field(default=30, gt=0, le=3600, description="a fault shows within it")
     metrics_enabled: bool = Field(default=True, description="serve /metrics")
-
-
-def _event_name(value: str) -> str:
-    if value not in EVENT_NAMES:
-        raise ValueError(f"no event; there are {', '.join(EVENT_NAMES)}")
-    return value
-
-
-EventName = Annotated[str, AfterValidator(_event_name), Field(json_schema_extra={"enum": list(EVENT_NAMES)})]
 
 
 class Webhook(Section):
