@@ -8,9 +8,7 @@ transfer syntax and length is not read again: an import that was broken off goes
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +23,7 @@ from pacs.archive.archive import Archive
 from pacs.archive.errors import ArchiveError, IdentityConflict
 from pacs.archive.interfaces import InstanceHeader
 from pacs.dataset.errors import DataSetError
-from pacs.dataset.part10 import FileMeta, read_file_meta
+from pacs.dataset.part10 import FileMeta, open_file, read_file_meta
 from pacs.dataset.selection import select_elements
 from pacs.dataset.transfer_syntaxes import is_deflated, keeps_pixels
 from pacs.events import EventBus, IntegrityAlarm
@@ -148,16 +146,13 @@ class Importer:
 
 def _open_in_thread(path: Path) -> tuple[BufferedReader, InstanceHeader, int]:
     """Open a file; give it at its data set, what it has, and how long the data set is."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # a pipe would wait
+    file = open_file(path)
     try:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "no regular file")
         meta = read_file_meta(file)
         file.seek(meta.data_set_offset)
         header = _header(file.read(HEAD_BYTES), meta)
         file.seek(meta.data_set_offset)
-        return file, header, status.st_size - meta.data_set_offset
+        return file, header, os.fstat(file.fileno()).st_size - meta.data_set_offset
     except BaseException:
         file.close()
         raise

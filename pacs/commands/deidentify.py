@@ -8,14 +8,11 @@ each file; it holds the original paths, so it belongs to the originals, not to w
 from __future__ import annotations
 
 import csv
-import errno
 import os
-import stat
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +22,7 @@ from pacs.assembly.deidentification import engine_settings
 from pacs.command import Call
 from pacs.commands.bar import progress_bar
 from pacs.dataset.errors import DataSetError
-from pacs.dataset.part10 import read_file_meta
+from pacs.dataset.part10 import open_file, read_file_meta
 from pacs.deidentification.engine import Engine
 from pacs.deidentification.errors import DeidentificationError, VaultError
 from pacs.deidentification.keys import keyed_hash
@@ -70,7 +67,7 @@ def deidentify_file(source: Path, destination: Path) -> tuple[str, str, str, str
     if destination.exists():
         return "present", "", "", ""
     try:
-        with _open(source) as file:
+        with open_file(source) as file:
             meta = read_file_meta(file)
             length = os.fstat(file.fileno()).st_size - meta.data_set_offset
             destination.parent.mkdir(parents=True, exist_ok=True)
@@ -97,15 +94,6 @@ def deidentify_file(source: Path, destination: Path) -> tuple[str, str, str, str
     except Exception as error:  # noqa: BLE001 - the border: what an unforeseen error says may have anything in it
         return "refused", "internal", "", f"the object can't be de-identified ({type(error).__name__})"
     return "deidentified", "", "", ""
-
-
-def _open(path: Path) -> BufferedReader:
-    """Open a file; a pipe would wait for who writes, and a device has no end."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(errno.EINVAL, "no regular file")
-    return file
 
 
 def _work(jobs: list[tuple[Path, Path]]) -> list[tuple[str, str, str, str]]:

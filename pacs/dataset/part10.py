@@ -4,9 +4,14 @@ The head of a DICOM file: preamble, prefix and File Meta Information (PS3.10 sec
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BufferedReader
+from pathlib import Path
 from struct import Struct
 from typing import BinaryIO, Final
 
@@ -101,6 +106,22 @@ class FileMeta:
     def source_ae_title(self) -> str:
         """Source Application Entity Title: who sent it."""
         return self.elements.get(SOURCE_AE_TITLE, "")
+
+
+def open_file(path: Path) -> BufferedReader:
+    """
+    Open a file that somebody names.
+
+    A pipe would wait for who writes into it, and a device has no end.
+
+    Raises:
+        OSError: it can't be opened, or is no regular file.
+    """
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "no regular file")
+    return file
 
 
 def read_file_meta(file: BinaryIO) -> FileMeta:
