@@ -43,6 +43,16 @@ def syslog(transport: str, port: int, collector: Collector, **more: Any) -> dict
     return {"logging": {"audit_syslog": {"host": "127.0.0.1", "port": port, "transport": transport, **trust, **more}}}
 
 
+def beside_a_collector(
+    make_server: MakeServer, make_collector: MakeCollector, transport: str
+) -> tuple[Server, Collector]:
+    """Start a collector, and a server that sends to it."""
+    port = free_port()
+    collector = make_collector(transport, port)
+    collector.start()
+    return make_server(syslog(transport, port, collector)), collector
+
+
 def store(server: Server, number: int) -> int:
     """Store an object of a new study; give the number of its record."""
     uid = f"1.2.3.{number}"
@@ -56,10 +66,7 @@ def store(server: Server, number: int) -> int:
 def test_a_collector_receives_every_message_in_order_and_whole(
     make_server: MakeServer, make_collector: MakeCollector, transport: str
 ) -> None:
-    port = free_port()
-    collector = make_collector(transport, port)
-    collector.start()
-    server = make_server(syslog(transport, port, collector))
+    server, collector = beside_a_collector(make_server, make_collector, transport)
     for number in range(3):
         last = store(server, number)
     collector.wait_for(last)
@@ -107,10 +114,7 @@ def test_a_record_that_is_longer_than_a_datagram_holds_nothing_up(
     make_server: MakeServer, make_collector: MakeCollector, transport: str
 ) -> None:
     """It is whole over TLS and in the log; what is sent over UDP names its number, and is cut."""
-    port = free_port()
-    collector = make_collector(transport, port)
-    collector.start()
-    server = make_server(syslog(transport, port, collector))
+    server, collector = beside_a_collector(make_server, make_collector, transport)
     studies = [[f"1.2.3.{number}", f"PATIENT-{number}", [[CT_IMAGE_STORAGE, 1]]] for number in range(100)]
     request = {"what": "export", "user": "root", "destination": "file:///somewhere", "studies": studies}
     command_server(server.root, "audit-record", request, lambda _: None)
@@ -124,10 +128,7 @@ def test_a_record_that_is_longer_than_a_datagram_holds_nothing_up(
 
 def test_a_new_log_is_sent_from_its_first_record_on(make_server: MakeServer, make_collector: MakeCollector) -> None:
     """The old one was moved away with its key, which is what the server asks for when the key is lost."""
-    port = free_port()
-    collector = make_collector("tls", port)
-    collector.start()
-    server = make_server(syslog("tls", port, collector))
+    server, collector = beside_a_collector(make_server, make_collector, "tls")
     for number in range(3):
         last = store(server, number)
     collector.wait_for(last)
